@@ -1,0 +1,78 @@
+package stile
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/stile-mcp/stile/authenticate"
+	"github.com/stile-mcp/stile/authorize"
+)
+
+// Config is everything a Gateway is made of. New checks it whole, reports every
+// mistake at once, and keeps a frozen copy.
+type Config struct {
+	// PublicURL is what clients see: scheme, host and optional port, without a
+	// path, query or trailing slash, such as "https://mcp.example.com". It is
+	// never taken from Host or X-Forwarded-* (DES-30). Required.
+	PublicURL string
+	// Servers are the protected endpoints. At least one.
+	Servers []Server
+	// AllowedOrigins are further values of Origin that are let through, each
+	// "scheme://host[:port]". The origin of PublicURL always is; when PublicURL
+	// is on loopback, so is every loopback origin. "*" is refused.
+	AllowedOrigins []string
+	// AllowedHosts are further values of Host that are served, without a port.
+	// The host of PublicURL always is; when PublicURL is on loopback, so is
+	// every loopback name. When empty and PublicURL is not on loopback, loopback
+	// hosts are served too (a reverse proxy on the same machine).
+	AllowedHosts []string
+	// SessionKeys are the secrets session ids are sealed with, at least 32 bytes
+	// each: the first seals, all open. Empty: a random one, so that sessions end
+	// with the process.
+	SessionKeys [][]byte
+	// SessionMaxAge is how long a session id is good for. Default 24 h.
+	SessionMaxAge time.Duration
+	// Audit receives one JSON object a line for every decision, before anything
+	// is forwarded. A write error refuses the call (500): no audit record, no
+	// call. Writes are serialised. Default: discarded with a warning at start.
+	Audit io.Writer
+	// Log receives what an operator should know. Default slog.Default().
+	Log *slog.Logger
+	// MaxBody is the largest request body, in bytes. Default 4 MiB.
+	MaxBody int64
+	// BodyTimeout is how long a request body may take to arrive. Default 30 s.
+	BodyTimeout time.Duration
+	// KeepAlive is the pause after which a quiet event stream gets a comment
+	// line. Default 15 s; negative: never.
+	KeepAlive time.Duration
+	// RootMetadata serves the protected-resource document of the only endpoint
+	// at the root well-known URL too. Refused with more than one server (DES-30).
+	RootMetadata bool
+	// RefusalWindow is how long a newer token that still lacks what was
+	// challenged is answered in-band instead of with a second 403 (DES-28).
+	// Default 60 s; negative: never.
+	RefusalWindow time.Duration
+}
+
+// Server is one protected endpoint.
+type Server struct {
+	// Name is how the log, the audit and `stile explain` call it. Letters,
+	// digits, ".", "_" and "-". Unique.
+	Name string
+	// Path is where it is served, such as "/mcp". Unique. The endpoint's
+	// resource identifier (RFC 8707, RFC 9728) is PublicURL + Path.
+	Path string
+	// Upstream is the MCP server. It gets the bytes that were authorised, with
+	// every credential of the caller taken out of the header. When it also has
+	// the method Ready(context.Context) error, /readyz asks it.
+	Upstream http.Handler
+	// Policy says what each identity may do. Required.
+	Policy *authorize.Policy
+	// Verifiers are asked in order until one knows the token. Empty: nobody can
+	// log in, which New refuses unless the policy is wholly anonymous.
+	Verifiers []authenticate.Verifier
+	// Issuers are advertised as authorization_servers, byte for byte (DES-30).
+	Issuers []*authenticate.Profile
+}
