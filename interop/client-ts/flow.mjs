@@ -1,0 +1,16 @@
+// @modelcontextprotocol/client (the TypeScript SDK's second version) through the
+// flow of ../flow/run.mjs.
+import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
+import { run } from '../flow/run.mjs';
+
+await run({
+  open({ url, era, provider, fetch }) {
+    const mode = era === '2025-11-25' ? 'legacy' : { pin: era };
+    return {
+      client: new Client({ name: 'client-ts', version: '2.4.0' }, { versionNegotiation: { mode } }),
+      transport: new StreamableHTTPClientTransport(url, { authProvider: provider, fetch }),
+    };
+  },
+  finish: (transport, callback) => transport.finishAuth(callback),
+  isUnauthorized: (error) => error instanceof UnauthorizedError,
+});
