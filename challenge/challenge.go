@@ -3,7 +3,11 @@
 // so that it can be turned into one that our client can follow.
 package challenge
 
-import "github.com/stile-mcp/stile/scope"
+import (
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stile-mcp/stile/scope"
+)
 
 // Challenge is one Bearer challenge (RFC 6750 §3, RFC 9728 §5.1).
 type Challenge struct {
@@ -16,8 +20,8 @@ type Challenge struct {
 	Optional int
 	// ResourceMetadata is the absolute URL of the RFC 9728 document.
 	ResourceMetadata string
-	// Description is for a human. Characters outside [A-Za-z0-9 ._:/-] make New
-	// or the writer leave it out (DES-12).
+	// Description is for a human. Header leaves it out when it has characters
+	// outside [A-Za-z0-9 ._:/-] (DES-12).
 	Description string
 }
 
@@ -30,4 +34,7 @@ type Need struct {
 	Scopes scope.Set
 	// Description is the upstream's text, unchecked: never put it in a header.
 	Description string
+	// ID is the raw JSON id of the message that refused, a string or a number;
+	// nil for a header and for a message without one.
+	ID jsontext.Value
 }
