@@ -4,7 +4,11 @@
 // and encoded again.
 package message
 
-import "github.com/go-json-experiment/json/jsontext"
+import (
+	"net/http"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // Era is the generation of the protocol a message belongs to.
 type Era uint8
@@ -39,7 +43,8 @@ type Call struct {
 	Kind Kind
 	Era  Era
 	// Version is params._meta["io.modelcontextprotocol/protocolVersion"], or
-	// for initialize params.protocolVersion; empty when the body names none.
+	// for an initialize without that params.protocolVersion; empty when the body
+	// names none.
 	Version string
 	// ID is the raw JSON of the id (a string or a number); nil when there is none.
 	ID jsontext.Value
@@ -77,9 +82,41 @@ type Error struct {
 	Code int
 	// Message says what is wrong and what was expected. Printable ASCII.
 	Message string
-	// ID is the raw id of the message where one could be read.
+	// ID is the raw id of the message where one could be read without doubt;
+	// nil otherwise, and for a notification.
 	ID jsontext.Value
+	// Err is the cause when a body could not be read, such as a timeout; nil
+	// elsewhere. It is for the log, not for the client.
+	Err error
 }
 
-// Error returns the message.
-func (e *Error) Error() string { return e.Message }
+// Error returns the message, and the cause where there is one.
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return e.Message + ": " + e.Err.Error()
+	}
+	return e.Message
+}
+
+// Unwrap returns the cause, so that errors.Is can tell a timeout from a client
+// that went away.
+func (e *Error) Unwrap() error { return e.Err }
+
+// The JSON-RPC error codes of a refused message.
+const (
+	// CodeParse is for bytes that are not one JSON text.
+	CodeParse = -32700
+	// CodeInvalidRequest is for JSON that is not one JSON-RPC message of MCP.
+	CodeInvalidRequest = -32600
+	// CodeInvalidParams is for params without the shape the method demands, and
+	// for a missing required _meta entry (REQ-29).
+	CodeInvalidParams = -32602
+	// CodeHeaderMismatch is for headers that are missing, malformed or differ
+	// from the body (REQ-25, REQ-26).
+	CodeHeaderMismatch = -32020
+)
+
+// badRequest is a refusal with status 400.
+func badRequest(code int, text string) *Error {
+	return &Error{Status: http.StatusBadRequest, Code: code, Message: text}
+}
