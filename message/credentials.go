@@ -23,8 +23,6 @@ var credentialHeaders = []string{
 	"X-Authorization",
 	"X-Original-Authorization",
 	"X-Serverless-Authorization",
-	"X-CSRF-Token",
-	"X-XSRF-Token",
 	// Where a request came from, as front ends tell it.
 	"Forwarded",
 	"X-Forwarded-",

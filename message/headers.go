@@ -124,9 +124,6 @@ func (c *Call) checkVersion(v mirrorValue) *Error {
 		return nil
 	}
 	if c.Era == Era2026 || c.namesRevision() {
-		if c.Version == "" && c.Kind == Notification {
-			return nil // server/discover and the like never come here: they need an id
-		}
 		if v.value != c.Version {
 			return c.mismatch(differs(v, c.Version))
 		}
