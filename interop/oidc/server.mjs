@@ -14,6 +14,7 @@
 //   REFRESH   1: a refresh token comes with every code
 //   CIMD      1: client id metadata documents are accepted
 //   CEILING   1: the scope that a client registers with stays its ceiling
+//   PAUSE     seconds that seem to pass before each token after the first
 import { generateKeyPairSync } from 'node:crypto';
 import http from 'node:http';
 import Provider, { errors } from 'oidc-provider';
@@ -61,6 +62,12 @@ function signingKey() {
   return { ...privateKey.export({ format: 'jwk' }), kid: 'interop-1', use: 'sig', alg: 'ES256' };
 }
 
+// pause is how much later than it is a token says it was issued, so that tests
+// need not wait for a person who takes their time.
+function pause() {
+  return Number(env.PAUSE ?? 0) * log.tokens.length;
+}
+
 // listedScopes is scopes_supported of the metadata. Clients ask for
 // offline_access where it is listed; a client may only register with listed
 // scopes, and only those are held against what it registered with.
@@ -85,6 +92,7 @@ function configuration() {
     issueRefreshToken: () => env.REFRESH === '1',
     findAccount: (_ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+    formats: { customizers: { jwt: (_ctx, _token, parts) => { parts.payload.iat += pause(); } } },
     ttl: {
       AccessToken: TOKEN_SECONDS, AuthorizationCode: 60, Grant: 3600, IdToken: 600,
       Interaction: 600, RefreshToken: 3600, Session: 3600,

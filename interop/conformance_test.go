@@ -1,0 +1,276 @@
+package interop_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	suite            = "node_modules/@modelcontextprotocol/conformance"
+	everythingServer = "github.com/modelcontextprotocol/go-sdk/conformance/everything-server"
+)
+
+// conformancePolicy lets every call of the suite through for the one scope that
+// the injected token has.
+const conformancePolicy = `
+baseline: mcp:use
+default: mcp:use
+rules:
+  - methods: ["*"]
+    scopes: mcp:use
+`
+
+// verdicts is what the suite says about each scenario.
+type verdicts map[string]verdict
+
+// verdict is the outcome of one scenario.
+type verdict struct {
+	checks   []string // each "id status", sorted
+	failures []string // why, for a person to read
+}
+
+// TestConformance runs the suite's required scenarios against the go-sdk's
+// everything-server, directly and through Stile: all of them pass, and no check
+// of any scenario, required or not, has another verdict through Stile.
+func TestConformance(t *testing.T) {
+	table := newTable("revision", "directly", "through Stile", "checks directly", "checks through Stile")
+	for _, c := range []struct {
+		revision string
+		stateful bool // the everything-server wants it for the 2025 revisions
+		required int
+	}{
+		{era2025, true, 30},
+		{era2026, false, 37},
+	} {
+		t.Run(c.revision, func(t *testing.T) {
+			required := requiredScenarios(t, c.revision)
+			if len(required) != c.required {
+				t.Fatalf("the suite requires %d scenarios, want %d", len(required), c.required)
+			}
+			server := startEverything(t, c.stateful)
+			direct := runSuite(t, server, c.revision)
+			through := runSuite(t, injectToken(t, server), c.revision)
+			compare(t, c.revision, direct, through)
+			table.add(c.revision,
+				ratio(direct.passed(t, "directly", required), c.required),
+				ratio(through.passed(t, "through Stile", required), c.required),
+				direct.checks(), through.checks())
+		})
+	}
+	table.publish(t, "conformance.md")
+}
+
+func ratio(part, whole int) string { return fmt.Sprintf("%d of %d", part, whole) }
+
+// requiredScenarios answers the server scenarios that a revision requires.
+func requiredScenarios(t *testing.T, revision string) []string {
+	t.Helper()
+	node(t) // for its message when the packages are missing
+	data, err := os.ReadFile(filepath.Join(suite, "requirements", revision+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set struct{ Server []string }
+	if err := yaml.Unmarshal(data, &set); err != nil {
+		t.Fatal(err)
+	}
+	return set.Server
+}
+
+// startEverything runs the go-sdk's own conformance server and answers its URL.
+func startEverything(t *testing.T, stateful bool) string {
+	t.Helper()
+	address := freeAddress(t)
+	p := start(t, nil, build(t, everythingServer), "-http", address, fmt.Sprintf("-stateless=%t", !stateful))
+	limit := time.After(startLimit)
+	for { // it says nothing once it listens
+		connection, err := net.Dial("tcp", address)
+		if err == nil {
+			connection.Close()
+			return "http://" + address + "/"
+		}
+		select {
+		case <-p.exited:
+			t.Fatalf("everything-server ended:\n%s", p.stderr)
+		case <-limit:
+			t.Fatalf("everything-server does not listen: %v\n%s", err, p.stderr)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// injectToken starts Stile in front of a server, and a proxy in front of Stile
+// that adds an access token and changes nothing else: Host, Origin and every
+// header the suite sends reach Stile as they are.
+func injectToken(t *testing.T, server string) string {
+	t.Helper()
+	as := startIssuer(t, "SCOPES=mcp:use")
+	g := startStile(t, stileConfig{upstream: server, issuer: as.url, policy: conformancePolicy})
+	token := as.token(t, g.endpoint, "mcp:use")
+	target, err := url.Parse(g.endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		FlushInterval: -1,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL = target // r.Out.Host stays what the suite sent
+			r.Out.Header.Set("Authorization", "Bearer "+token)
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			http.Error(w, "test proxy: "+err.Error(), http.StatusBadGateway)
+		},
+	})
+	t.Cleanup(func() {
+		proxy.CloseClientConnections()
+		proxy.Close()
+	})
+	return proxy.URL + "/mcp"
+}
+
+// runSuite runs what a revision requires, and what the suite runs beside it
+// without scoring, against a server.
+func runSuite(t *testing.T, server, revision string) verdicts {
+	t.Helper()
+	results := t.TempDir()
+	out, err := run(t, nil, node(t), "--require", "./conformance/globsync.cjs", suite+"/dist/index.js",
+		"server", "--url", server, "--requirements", revision, "--output-dir", results)
+	if err != nil {
+		t.Errorf("%v\n%s", err, tail(string(out), 200))
+	}
+	files, err := filepath.Glob(filepath.Join(results, "server-*", "checks.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := verdicts{}
+	for _, file := range files {
+		found[scenarioOf(file)] = readChecks(t, file)
+	}
+	if len(found) == 0 {
+		t.Fatalf("the suite left no results:\n%s", tail(string(out), 200))
+	}
+	return found
+}
+
+// scenarioOf answers the scenario of a result in
+// server-SCENARIO-2026-11-25T03-17-54-032Z/checks.json.
+func scenarioOf(file string) string {
+	name := strings.TrimPrefix(filepath.Base(filepath.Dir(file)), "server-")
+	return name[:max(0, len(name)-len("-2006-01-02T15-04-05-000Z"))]
+}
+
+func readChecks(t *testing.T, file string) verdict {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var checks []struct{ ID, Status, ErrorMessage string }
+	if err := json.Unmarshal(data, &checks); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	var v verdict
+	for _, c := range checks {
+		v.checks = append(v.checks, c.ID+" "+c.Status)
+		if c.Status == "FAILURE" {
+			v.failures = append(v.failures, c.ID+": "+c.ErrorMessage)
+		}
+	}
+	slices.Sort(v.checks)
+	return v
+}
+
+// passed counts the required scenarios that ran without a failed check, and
+// fails the test for the others.
+func (v verdicts) passed(t *testing.T, how string, required []string) int {
+	t.Helper()
+	passed := 0
+	for _, scenario := range required {
+		found, ran := v[scenario]
+		switch {
+		case !ran:
+			t.Errorf("%s %s: did not run", scenario, how)
+		case len(found.failures) > 0:
+			t.Errorf("%s %s: %s", scenario, how, strings.Join(found.failures, "\n"))
+		default:
+			passed++
+		}
+	}
+	return passed
+}
+
+// checks tells how many checks passed of those that were decided.
+func (v verdicts) checks() string {
+	passed, failed := 0, 0
+	for _, found := range v {
+		failed += len(found.failures)
+		for _, c := range found.checks {
+			if strings.HasSuffix(c, " SUCCESS") {
+				passed++
+			}
+		}
+	}
+	return ratio(passed, passed+failed)
+}
+
+// compare wants equal verdicts, but for the scenarios of baseline.yml, which
+// must differ.
+func compare(t *testing.T, revision string, direct, through verdicts) {
+	t.Helper()
+	known := baseline(t)[revision]
+	scenarios := map[string]bool{}
+	for _, found := range []verdicts{direct, through} {
+		for scenario := range found {
+			scenarios[scenario] = true
+		}
+	}
+	for scenario := range scenarios {
+		diff := cmp.Diff(direct[scenario].checks, through[scenario].checks)
+		reason, listed := known[scenario]
+		switch {
+		case diff != "" && !listed:
+			t.Errorf("%s: another verdict through Stile (-direct +through):\n%s%s", scenario, diff,
+				strings.Join(through[scenario].failures, "\n"))
+		case diff == "" && listed:
+			t.Errorf("%s: baseline.yml says that it differs (%s), and it does not", scenario, reason)
+		}
+	}
+	for scenario := range known {
+		if !scenarios[scenario] {
+			t.Errorf("%s: baseline.yml names a scenario that did not run", scenario)
+		}
+	}
+}
+
+// baseline reads baseline.yml: by revision and scenario, why it differs.
+func baseline(t *testing.T) map[string]map[string]string {
+	t.Helper()
+	data, err := os.ReadFile("baseline.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var known map[string]map[string]string
+	if err := yaml.UnmarshalWithOptions(data, &known, yaml.Strict()); err != nil {
+		t.Fatal(err)
+	}
+	return known
+}
+
+func tail(text string, lines int) string {
+	all := strings.Split(text, "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

@@ -1,0 +1,77 @@
+package interop_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// gateway is a running `stile serve`.
+type gateway struct {
+	endpoint string // the URL a client is given
+	program  *program
+}
+
+// stileConfig is what differs between the configurations under test.
+type stileConfig struct {
+	upstream string // URL of the MCP server
+	issuer   string
+	options  string // further lines of the file's top level
+	policy   string // the policy's lines, indented by nothing
+}
+
+// startStile runs the real binary in front of an upstream, and checks at the end
+// of the test that SIGTERM ends it with exit code 0 and that it wrote no token.
+// STILE_BINARY names a binary to be driven in place of a freshly built one.
+func startStile(t *testing.T, config stileConfig) *gateway {
+	t.Helper()
+	path := os.Getenv("STILE_BINARY")
+	if path == "" {
+		path = build(t, "github.com/stile-mcp/stile/cmd/stile")
+	}
+	address := freeAddress(t)
+	file := filepath.Join(t.TempDir(), "stile.yaml")
+	if err := os.WriteFile(file, []byte(config.yaml(address, t.TempDir())), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := &gateway{endpoint: "http://" + address + "/mcp"}
+	g.program = start(t, nil, path, "serve", "-c", file)
+	g.program.line(g.endpoint)
+	t.Cleanup(func() { g.stop(t) })
+	return g
+}
+
+func (c stileConfig) yaml(address, dataDir string) string {
+	return strings.Join([]string{
+		"listen: " + address,
+		"public_url: http://" + address,
+		"data_dir: " + dataDir,
+		c.options,
+		"issuers:",
+		"  - issuer: " + c.issuer,
+		"servers:",
+		"  notes:",
+		"    path: /mcp",
+		"    url: " + c.upstream,
+		"    policy:",
+		indent(c.policy, "      "),
+	}, "\n") + "\n"
+}
+
+func indent(text, by string) string {
+	lines := strings.Split(strings.Trim(text, "\n"), "\n")
+	return by + strings.Join(lines, "\n"+by)
+}
+
+// stop ends the gateway as an operator would.
+func (g *gateway) stop(t *testing.T) {
+	t.Helper()
+	if code := g.program.terminate(); code != 0 {
+		t.Errorf("stile serve ended with exit code %d after SIGTERM, want 0; standard error:\n%s", code, g.program.stderr)
+	}
+	// Every JSON Web Token begins with the base64 of `{"`.
+	if log := g.program.stderr.String(); strings.Contains(log, "eyJ") {
+		t.Errorf("stile serve logged a token:\n%s", log)
+	}
+}
