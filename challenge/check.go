@@ -54,11 +54,12 @@ func isAlphanumeric(r rune) bool {
 // CheckScope reports why a scope token cannot stand in a challenge. It wants one
 // to 512 of the characters %x21, %x23-5B and %x5D-7E (RFC 6749 §3.3, DES-11).
 //
-// Tokens that a client could take for another parameter are refused besides: a
-// name of ours followed by "=", which clients search the whole header for, and
-// a name of ours after a comma, at which others split it. Scopes made from the
-// arguments of a call could otherwise point a client at a foreign
-// authorization server.
+// Tokens that a client could take for another parameter are refused besides: any
+// with a parameter name of ours followed by "=", for which some clients search
+// the whole header while others split it at commas, and any that begins with
+// "=", which could give that to the token before it. A scope made from the
+// arguments of a call could otherwise point a client at a foreign authorization
+// server.
 func CheckScope(token string) error {
 	switch {
 	case token == "":
@@ -68,7 +69,7 @@ func CheckScope(token string) error {
 	case !isScopeToken(token):
 		return fmt.Errorf("scope %q: want only the characters %%x21, %%x23-5B and %%x5D-7E of RFC 6749 (no space, quote, backslash)", token)
 	case isConfusable(token):
-		return fmt.Errorf("scope %q: clients would read a challenge parameter in it; want no parameter name before %q or after %q", token, '=', ',')
+		return fmt.Errorf("scope %q: clients would read a challenge parameter in it; want no %q at its start or after scope, error, error_description or resource_metadata", token, '=')
 	}
 	return nil
 }
@@ -87,19 +88,19 @@ func isScopeToken(s string) bool {
 // them needs no entry of its own.
 var paramNames = [...]string{"scope", "error", "error_description", "resource_metadata"}
 
-// isConfusable reports whether a client could find one of our parameters inside
-// a scope token.
+// isConfusable reports whether a client could find one of our parameters in a
+// scope token, alone or behind another one.
 func isConfusable(token string) bool {
-	if !strings.ContainsAny(token, ",=") {
+	if !strings.Contains(token, "=") {
 		return false
 	}
 	lower := strings.ToLower(token)
 	for _, name := range paramNames {
-		if strings.Contains(lower, name+"=") || strings.Contains(lower, ","+name) {
+		if strings.Contains(lower, name+"=") {
 			return true
 		}
 	}
-	return false
+	return token[0] == '='
 }
 
 // CheckDescription reports why a text cannot stand in a challenge. It wants one
@@ -112,7 +113,7 @@ func CheckDescription(s string) error {
 	if i := strings.IndexFunc(s, func(r rune) bool { return !isDescriptionRune(r) }); i >= 0 {
 		return fmt.Errorf("description %q: has another character than [A-Za-z0-9 ._:/-] at byte %d", s, i)
 	}
-	if s != strings.Join(strings.Fields(s), " ") {
+	if s != singleSpaced(s) {
 		return fmt.Errorf("description %q: want single spaces, and none at its ends", s)
 	}
 	return nil

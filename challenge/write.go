@@ -21,7 +21,7 @@ const scheme = "Bearer"
 // then the description, and only then required scopes, again from the end: what
 // is left of them is a step a client can take, where none would be no step.
 func (c Challenge) Header() string {
-	h := header{metadata: c.ResourceMetadata, description: strings.Join(strings.Fields(c.Description), " ")}
+	h := header{metadata: c.ResourceMetadata, description: singleSpaced(c.Description)}
 	if isErrorCode(c.Error) {
 		h.code = c.Error
 	}
@@ -35,6 +35,11 @@ func (c Challenge) Header() string {
 	h.scopes, required = writable(c.Scope, len(c.Scope)-c.Optional)
 	h.fit(required)
 	return h.String()
+}
+
+// singleSpaced makes one space of several and takes off those at the ends.
+func singleSpaced(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' }), " ")
 }
 
 // header is a challenge whose pieces are all fit to be written.
