@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stile-mcp/stile/stiletest"
 )
 
 // clientV1 is the first version of the TypeScript SDK. It speaks the 2025
@@ -26,9 +28,9 @@ func TestClientV1StepsUp(t *testing.T) {
 // first.
 func TestClientV1RefreshTrap(t *testing.T) {
 	as := startIssuer(t, notesScopes, "REFRESH=1")
-	up := startUpstream(t, notesServer(era2025))
+	notes := stiletest.NewNotesServer(t, stiletest.NotesOptions{})
 	g := startStile(t, stileConfig{
-		upstream: up.url, issuer: as.url, policy: notesPolicy, options: "refusal_window: off",
+		upstream: notes.URL, issuer: as.url, policy: notesPolicy, options: "refusal_window: off",
 	})
 	r := clientV1(t, g.endpoint, era2025, operations[0])
 	if r.OK || !strings.Contains(r.Error, "403 after trying upscoping") {
@@ -45,8 +47,8 @@ func TestClientV1RefreshTrap(t *testing.T) {
 	if got := grants(log); !slices.Equal(got, []string{"authorization_code", "refresh_token"}) {
 		t.Errorf("token requests %v, want a login and a refresh", got)
 	}
-	if got := up.got("tools/call"); len(got) != 0 {
-		t.Errorf("the refused call reached the upstream: %+v", got)
+	if got := notes.Served("tools/call"); got != 0 {
+		t.Errorf("the refused call reached the upstream %d times", got)
 	}
 }
 
@@ -55,8 +57,8 @@ func TestClientV1RefreshTrap(t *testing.T) {
 // person gets to read.
 func TestClientV1RefreshTrapTold(t *testing.T) {
 	as := startIssuer(t, notesScopes, "REFRESH=1", "PAUSE=5")
-	up := startUpstream(t, notesServer(era2025))
-	g := startStile(t, stileConfig{upstream: up.url, issuer: as.url, policy: notesPolicy})
+	notes := stiletest.NewNotesServer(t, stiletest.NotesOptions{})
+	g := startStile(t, stileConfig{upstream: notes.URL, issuer: as.url, policy: notesPolicy})
 	r := clientV1(t, g.endpoint, era2025, operations[0])
 	checkTold(t, r, "notes:write")
 	if got := grants(as.log(t)); !slices.Equal(got, []string{"authorization_code", "refresh_token"}) {
@@ -90,12 +92,12 @@ func TestConsentToLess(t *testing.T) {
 
 func consentToLess(t *testing.T, as *issuer, client flow, era string) (*report, []authorization) {
 	t.Helper()
-	up := startUpstream(t, notesServer(era))
-	g := startStile(t, stileConfig{upstream: up.url, issuer: as.url, policy: notesPolicy})
+	notes := stiletest.NewNotesServer(t, stiletest.NotesOptions{})
+	g := startStile(t, stileConfig{upstream: notes.URL, issuer: as.url, policy: notesPolicy})
 	before := as.log(t)
 	r := client(t, g.endpoint, era, operations[0])
-	if got := up.got("tools/call"); len(got) != 0 {
-		t.Errorf("the refused call reached the upstream: %+v", got)
+	if got := notes.Served("tools/call"); got != 0 {
+		t.Errorf("the refused call reached the upstream %d times", got)
 	}
 	return r, as.since(t, before).Authorizations
 }
@@ -123,8 +125,8 @@ func checkTold(t *testing.T, r *report, scope string) {
 // challenge, and oidc-provider refuses to go beyond it ever after.
 func TestRegisteredScopeIsACeiling(t *testing.T) {
 	as := startIssuer(t, "SCOPES=notes:read notes:write", "CEILING=1")
-	up := startUpstream(t, notesServer(era2025))
-	g := startStile(t, stileConfig{upstream: up.url, issuer: as.url, policy: notesPolicy})
+	notes := stiletest.NewNotesServer(t, stiletest.NotesOptions{})
+	g := startStile(t, stileConfig{upstream: notes.URL, issuer: as.url, policy: notesPolicy})
 	r := nodeFlow("client-ts/flow.mjs")(t, g.endpoint, era2025, operations[0])
 	if r.OK || !strings.Contains(r.Error, "invalid_scope") {
 		t.Errorf("ended with ok %v, error %q; want invalid_scope", r.OK, r.Error)
