@@ -69,7 +69,7 @@ func TestClientsStepUp(t *testing.T) {
 		for _, era := range []string{era2025, era2026} {
 			for _, op := range operations {
 				t.Run(client.name+"/"+era+"/"+op.kind, func(t *testing.T) {
-					row := stepUp(t, as, client.flow, era, op)
+					row := stepUp(t, as, "", client.flow, era, op)
 					table.add(append([]string{client.name, era, op.method + " (" + op.kind + ")"}, row...)...)
 				})
 			}
@@ -78,11 +78,12 @@ func TestClientsStepUp(t *testing.T) {
 	table.publish(t, "clients.md")
 }
 
-// stepUp drives one client through one operation and answers its row.
-func stepUp(t *testing.T, as *issuer, client flow, era string, op operation) []string {
+// stepUp drives one client through one operation and answers its row. asking is
+// how Stile asks the issuer about tokens; empty where they are JSON Web Tokens.
+func stepUp(t *testing.T, as *issuer, asking string, client flow, era string, op operation) []string {
 	t.Helper()
 	notes := stiletest.NewNotesServer(t, stiletest.NotesOptions{})
-	g := startStile(t, stileConfig{upstream: notes.URL, issuer: as.url, policy: notesPolicy})
+	g := startStile(t, stileConfig{upstream: notes.URL, issuer: as.url, asking: asking, policy: notesPolicy})
 	before := as.log(t)
 	r := client(t, g.endpoint, era, op)
 	log := as.since(t, before)

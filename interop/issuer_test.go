@@ -50,7 +50,8 @@ type issuerLog struct {
 	Registrations  []struct {
 		Scope string `json:"scope"`
 	} `json:"registrations"`
-	Tokens []issued `json:"tokens"`
+	Tokens         []issued `json:"tokens"`
+	Introspections int      `json:"introspections"` // how often a token was asked about
 }
 
 // startIssuer runs npm oidc-provider; env is explained in oidc/server.mjs.
@@ -79,6 +80,7 @@ func (i *issuer) since(t *testing.T, earlier issuerLog) issuerLog {
 	log.Authorizations = log.Authorizations[len(earlier.Authorizations):]
 	log.Registrations = log.Registrations[len(earlier.Registrations):]
 	log.Tokens = log.Tokens[len(earlier.Tokens):]
+	log.Introspections -= earlier.Introspections
 	return log
 }
 

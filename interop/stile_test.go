@@ -17,6 +17,7 @@ type gateway struct {
 type stileConfig struct {
 	upstream string // URL of the MCP server
 	issuer   string
+	asking   string // further lines of the issuer, indented by nothing
 	options  string // further lines of the file's top level
 	policy   string // the policy's lines, indented by nothing
 }
@@ -50,6 +51,7 @@ func (c stileConfig) yaml(address, dataDir string) string {
 		c.options,
 		"issuers:",
 		"  - issuer: " + c.issuer,
+		indent(c.asking, "    "),
 		"servers:",
 		"  notes:",
 		"    path: /mcp",

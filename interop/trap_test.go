@@ -19,7 +19,7 @@ var clientV1 = nodeFlow("client-v1/flow.mjs")
 func TestClientV1StepsUp(t *testing.T) {
 	as := startIssuer(t, notesScopes)
 	for _, op := range operations {
-		t.Run(op.kind, func(t *testing.T) { stepUp(t, as, clientV1, era2025, op) })
+		t.Run(op.kind, func(t *testing.T) { stepUp(t, as, "", clientV1, era2025, op) })
 	}
 }
 

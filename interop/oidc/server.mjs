@@ -14,6 +14,9 @@
 //   REFRESH   1: a refresh token comes with every code
 //   CIMD      1: client id metadata documents are accepted
 //   CEILING   1: the scope that a client registers with stays its ceiling
+//   OPAQUE    1: access tokens are opaque, so that the resource has to ask for
+//             them at the introspection endpoint, as client "stile" with the
+//             secret "interop-secret"
 //   PAUSE     seconds that seem to pass before each token after the first
 import { generateKeyPairSync } from 'node:crypto';
 import http from 'node:http';
@@ -21,13 +24,18 @@ import Provider, { errors } from 'oidc-provider';
 
 const ACCOUNT = 'alice';
 const TOKEN_SECONDS = 600;
+// The gateway's own registration: it asks about tokens and does nothing else.
+const RESOURCE_CLIENT = {
+  client_id: 'stile', client_secret: 'interop-secret', token_endpoint_auth_method: 'client_secret_basic',
+  grant_types: [], response_types: [], redirect_uris: [],
+};
 const env = process.env;
 const words = (text) => (text ?? '').split(' ').filter(Boolean);
 const knownScopes = words(env.SCOPES ?? 'notes:*').map(scopePattern);
 const deniedScopes = new Set(words(env.DENY));
 
 // What tests ask about afterwards, in the order it happened.
-const log = { authorizations: [], registrations: [], tokens: [] };
+const log = { authorizations: [], registrations: [], tokens: [], introspections: 0 };
 
 function scopePattern(scope) {
   const escaped = scope.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replaceAll('*', '[A-Za-z0-9_-]+');
@@ -51,7 +59,7 @@ function resourceServer(ctx, resource) {
   return {
     scope: known.join(' '),
     audience: resource,
-    accessTokenFormat: 'jwt',
+    accessTokenFormat: env.OPAQUE === '1' ? 'opaque' : 'jwt',
     accessTokenTTL: TOKEN_SECONDS,
     jwt: { sign: { alg: 'ES256' } },
   };
@@ -81,9 +89,10 @@ function listedScopes() {
 function configuration() {
   return {
     jwks: { keys: [signingKey()] },
-    clients: [],
+    clients: [RESOURCE_CLIENT],
     clientDefaults: { id_token_signed_response_alg: 'ES256' },
     enabledJWA: { idTokenSigningAlgValues: ['ES256', 'RS256'] },
+    responseTypes: ['code'],
     cookies: { keys: ['interop'] },
     claims: { openid: ['sub'] },
     scopes: listedScopes(),
@@ -176,6 +185,9 @@ async function serve(provider, req, res) {
     await interact(provider, req, res);
   } else if (pathname === '/reg' && req.method === 'POST') {
     await register(req, res, provider.callback());
+  } else if (pathname === '/token/introspection') {
+    log.introspections++;
+    await provider.callback()(req, res);
   } else {
     await provider.callback()(req, res);
   }
