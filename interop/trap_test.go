@@ -56,7 +56,7 @@ func TestClientV1RefreshTrap(t *testing.T) {
 // that still lacks the scope is told so in the result (DES-28), which is what a
 // person gets to read.
 func TestClientV1RefreshTrapTold(t *testing.T) {
-	as := startIssuer(t, notesScopes, "REFRESH=1", "PAUSE=5")
+	as := startIssuer(t, notesScopes, "REFRESH=1", "PAUSE=2")
 	notes := stiletest.NewNotesServer(t, stiletest.NotesOptions{})
 	g := startStile(t, stileConfig{upstream: notes.URL, issuer: as.url, policy: notesPolicy})
 	r := clientV1(t, g.endpoint, era2025, operations[0])
@@ -69,7 +69,7 @@ func TestClientV1RefreshTrapTold(t *testing.T) {
 // TestConsentToLess: alice logs in again but does not consent to the scope that
 // was asked. No client may send her to log in for a third time.
 func TestConsentToLess(t *testing.T) {
-	as := startIssuer(t, notesScopes, "DENY=notes:write", "PAUSE=5")
+	as := startIssuer(t, notesScopes, "DENY=notes:write", "PAUSE=2")
 	for _, era := range []string{era2025, era2026} {
 		t.Run("client-ts/"+era, func(t *testing.T) {
 			r, logins := consentToLess(t, as, nodeFlow("client-ts/flow.mjs"), era)
