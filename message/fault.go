@@ -28,7 +28,11 @@ func (s *scanner) syntaxFault(err error) *Error {
 	case !errors.As(err, &syntax):
 		return badRequest(CodeParse, "the body is not valid JSON")
 	}
-	at := min(int(syntax.ByteOffset), len(s.body))
+	return s.brokenAt(min(int(syntax.ByteOffset), len(s.body)))
+}
+
+// brokenAt names the fault of a body that stops being JSON at an offset.
+func (s *scanner) brokenAt(at int) *Error {
 	if nestsDeeper(s.body[:at], MaxDepth) {
 		return badRequest(CodeInvalidRequest, depthText)
 	}

@@ -204,6 +204,9 @@ func (op *operation) source() string {
 
 // differs says that a header and the body disagree.
 func differs(v mirrorValue, want string) string {
+	if want == "" {
+		return v.label + " is " + show(v.value) + ", but the body has none"
+	}
 	return v.label + " is " + show(v.value) + ", but the body says " + show(want)
 }
 

@@ -118,7 +118,7 @@ func TestCheckHeaders(t *testing.T) {
 		{"old _meta without header", oldMeta, headers(), 0, ""},
 		{"old _meta with a modern version", oldMeta, headers(version, "2026-07-28"), -32020, "but the body says 2025-11-25"},
 		{"another method on 2025", legacyCall, headers(method, "tools/list"), -32020, "Mcp-Method is tools/list"},
-		{"method on a response", response, headers(method, "tools/call"), -32020, "but the body says empty"},
+		{"method on a response", response, headers(method, "tools/call"), -32020, "but the body has none"},
 		{"another name on 2025", legacyCall, headers(name, "delete_note"), -32020, "Mcp-Name is delete_note"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

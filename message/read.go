@@ -15,6 +15,11 @@ import (
 // message of the wrong shape -32600, params of the wrong shape -32602; all with
 // status 400.
 //
+// A request of the specification without an id, and a notifications/ method
+// with one, are refused as well: some servers would run the former unanswered.
+// A method outside the specification without an id is a Notification; what it
+// may do is for the policy to say by its name.
+//
 // A modern request without a required _meta entry is refused here too (REQ-29);
 // the headers are CheckHeaders' part.
 //

@@ -50,7 +50,14 @@ func (s *scanner) rewind(b []byte, options ...jsontext.Options) {
 	s.dec.Reset(&s.buf, options...)
 }
 
+// maxPooled is the largest body in bytes after which a scanner is kept: the
+// tables of names that a larger one can fill are not worth holding on to.
+const maxPooled = 256 << 10
+
 func (s *scanner) release() {
+	if len(s.body) > maxPooled {
+		return
+	}
 	s.rewind(nil)
 	s.body, s.first, s.doubtfulID = nil, nil, false
 	clear(s.found[:])
