@@ -116,15 +116,15 @@ func FromMessage(msg []byte) (Need, bool) {
 
 // response is what of a message matters here.
 type response struct {
-	id                         jsontext.Value
-	isRequest                  bool
-	hasError, hasResult        bool
-	message                    string // error.message
-	code, description          string // of error.data
-	requiredSnake, requiredHum []string
-	scope                      string
-	isError                    bool     // of result
-	challenges                 []string // of result._meta
+	id                           jsontext.Value
+	isRequest                    bool
+	hasError, hasResult          bool
+	message                      string // error.message
+	code, description            string // of error.data
+	requiredSnake, requiredCamel []string
+	scope                        string
+	isError                      bool     // of result
+	challenges                   []string // of result._meta
 }
 
 // need draws the conclusion.
@@ -137,7 +137,7 @@ func (r *response) need() (Need, bool) {
 		if r.code != insufficientScope {
 			return Need{}, false
 		}
-		names := append(r.requiredSnake, r.requiredHum...)
+		names := append(r.requiredSnake, r.requiredCamel...)
 		if len(names) == 0 {
 			names = strings.Fields(r.scope)
 		}
@@ -198,7 +198,7 @@ func (r *response) dataMember(in reader) func(string) error {
 		case "required_scopes":
 			return in.texts(&r.requiredSnake)
 		case "requiredScopes":
-			return in.texts(&r.requiredHum)
+			return in.texts(&r.requiredCamel)
 		}
 		return in.dec.SkipValue()
 	}

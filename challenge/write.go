@@ -28,7 +28,7 @@ func (c Challenge) Header() string {
 	if CheckURL(h.metadata) != nil {
 		h.metadata = ""
 	}
-	if h.code == "" || CheckDescription(h.description) != nil {
+	if CheckDescription(h.description) != nil {
 		h.description = ""
 	}
 	var required int
