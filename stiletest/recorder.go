@@ -40,6 +40,8 @@ type Exchange struct {
 	Err          string
 	Response     http.Header
 	ResponseBody string
+
+	seen []byte // of the answer's body, as it came; guarded by Recorder.mu
 }
 
 // recordedBody bounds what is kept of one body, in bytes.
@@ -106,17 +108,15 @@ func (e *Exchange) takeBody(r *http.Request) (*http.Request, error) {
 // recordingBody records an answer's body as it is read.
 type recordingBody struct {
 	io.ReadCloser
-	rec  *Recorder
-	e    *Exchange
-	seen []byte // guarded by rec.mu
+	rec *Recorder
+	e   *Exchange
 }
 
 func (b *recordingBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.rec.mu.Lock()
 	defer b.rec.mu.Unlock()
-	b.seen = append(b.seen, p[:min(n, recordedBody-len(b.seen))]...)
-	b.e.ResponseBody = redactBody(string(b.seen), b.e.Response.Get("Content-Type"))
+	b.e.seen = append(b.e.seen, p[:min(n, recordedBody-len(b.e.seen))]...)
 	return n, err
 }
 
@@ -128,6 +128,7 @@ func (rec *Recorder) Exchanges() []Exchange {
 	out := make([]Exchange, len(rec.exchanges))
 	for n, e := range rec.exchanges {
 		out[n] = *e
+		out[n].ResponseBody, out[n].seen = redactBody(string(e.seen), e.Response.Get("Content-Type")), nil
 	}
 	return out
 }
@@ -201,7 +202,7 @@ var secret = []string{
 }
 
 var (
-	secretMember = regexp.MustCompile(`("(?:` + strings.Join(secret, "|") + `)"\s*:\s*)"[^"]*"`)
+	secretMember = regexp.MustCompile(`("(?:` + strings.Join(secret, "|") + `)"\s*:\s*)"(?:[^"\\]|\\.)*"?`) // also where the body breaks off
 	anyJWT       = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*`)
 )
 

@@ -9,10 +9,10 @@ import (
 // reached it. A nil Handler answers 202 without a body.
 type Scripted struct {
 	Recording
-	Handler http.Handler
+	Handler http.HandlerFunc
 }
 
-// NewScripted makes one of a function.
+// NewScripted makes one of a function, such as AnswerJSON(200, "{}").
 func NewScripted(handler http.HandlerFunc) *Scripted { return &Scripted{Handler: handler} }
 
 // ServeHTTP records the request and lets the handler answer it.
@@ -25,7 +25,7 @@ func (s *Scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusAccepted)
 		return
 	}
-	s.Handler.ServeHTTP(w, r)
+	s.Handler(w, r)
 }
 
 // AnswerJSON answers every request with the very bytes of body as

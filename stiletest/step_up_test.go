@@ -145,7 +145,9 @@ func testStepUp(t *testing.T, version string, asJSON bool) {
 	}
 	var asked []string
 	for _, r := range issuer.Requests(stiletest.EndpointAuthorize) {
-		asked = append(asked, strings.Join(r.Scopes(), " "))
+		scopes := r.Scopes()
+		slices.Sort(scopes) // the go-sdk asks in any order
+		asked = append(asked, strings.Join(scopes, " "))
 		if got := r.Query.Get("resource"); got != g.url+"/mcp" {
 			t.Errorf("resource %q", got)
 		}
