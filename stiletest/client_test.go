@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
@@ -107,8 +108,11 @@ func TestRecorder(t *testing.T) {
 	issuer := stiletest.NewIssuerServer(t, stiletest.IssuerOptions{RefreshTokens: true, Scopes: []string{"offline_access"}})
 	notes := stiletest.NewNotesServer(t, stiletest.NotesOptions{})
 	g := newGuard(t, issuer, notes)
+	var mu sync.Mutex
 	var live []string
 	recorder := &stiletest.Recorder{OnResponse: func(e stiletest.Exchange) {
+		mu.Lock()
+		defer mu.Unlock()
 		live = append(live, fmt.Sprint(e.Method, " ", e.Status))
 	}}
 	session, err := stiletest.NewClient(t.Context(), g.url+"/mcp", stiletest.ClientOptions{
@@ -137,7 +141,7 @@ func TestRecorder(t *testing.T) {
 	text := all.String()
 	for _, want := range []string{
 		"> POST " + g.url + "/mcp\n", "> MCP-Protocol-Version: 2026-07-28\n", "> Authorization: Bearer redacted\n", "< 403 Forbidden\n",
-		"code=redacted", "code_verifier=redacted", `"access_token":"redacted"`, `"refresh_token":"redacted"`, "scope=notes%3Aread", "created 4",
+		"code=redacted", "code_verifier=redacted", `"access_token":"redacted"`, `"refresh_token":"redacted"`, "notes%3Aread", "created 4",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in the transcript", want)

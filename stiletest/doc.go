@@ -56,10 +56,11 @@
 // lines named (others are not looked at), and the body. A line "!Name" says that
 // the header was absent.
 //
-// response N is the status line, all header lines sorted by name but for Date and
-// Content-Length (the body says it), and the body. A line "!Name" says that the
-// header is absent; it stands after the others. `go test -update` writes the
-// response sections that do not match anew.
+// response N is the status line, all header lines sorted by name, and the body.
+// Date is left out, and so is what only frames the message: Content-Length,
+// Transfer-Encoding and "Connection: close". A line "!Name" says that the header
+// is absent; it stands after the others. `go test -update` writes the response
+// sections that do not match anew, and leaves those that do.
 //
 // In all sections stand:
 //

@@ -328,11 +328,10 @@ Bad Header: x
 -- upstream 2 --
 nothing
 -- response 2 --
-HTTP/1.1 400 Bad Request
-Connection: close
+HTTP/1.1 400 Bad Request: invalid header name
 Content-Type: text/plain; charset=utf-8
 
-400 Bad Request: malformed HTTP request
+400 Bad Request: invalid header name
 `
 	got := run(t, text, stiletest.FlowEnv{Handler: upstream, Upstream: upstream})
 	if len(got) > 0 {
