@@ -92,25 +92,21 @@ func (w *Writer) inspect(data []byte) ([]byte, error) {
 
 // decide finds out what the body is and goes on accordingly.
 func (w *Writer) decide(p []byte) {
-	first := p
 	if len(w.held) > 0 {
-		first = append(w.held, p...)
-		w.held = first
+		w.held = append(w.held, p...)
+		p = w.held
 	}
-	is := lookAt(first, w.labelled)
-	if is == unsure && len(first) > w.o.Inspect {
+	is := lookAt(p, w.labelled)
+	if is == unsure && len(p) > w.o.Inspect {
 		is = message
 	}
-	if len(w.held) == 0 && is == unsure {
-		w.held = append(takeBuffer(), p...)
-	}
 	if is == unsure {
+		if len(w.held) == 0 {
+			w.held = append(takeBuffer(), p...)
+		}
 		return
 	}
-	if len(w.held) > 0 {
-		p = w.held
-		w.held = nil
-	}
+	w.held = nil // p has it
 	switch is {
 	case message:
 		w.labelled = false

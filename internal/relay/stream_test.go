@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -349,6 +350,51 @@ func TestConcurrency(t *testing.T) {
 	if n := strings.Count(c.seen(), "data: {\"A\":1}\n\n"); n != 2000 || !strings.HasSuffix(c.seen(), "|data: \"bye\"\n\n|flush") {
 		t.Errorf("%d events arrived, want 2000 and a last one", n)
 	}
+}
+
+// sink is a ResponseWriter without memory.
+type sink struct{ header http.Header }
+
+func (s sink) Header() http.Header         { return s.header }
+func (s sink) Write(p []byte) (int, error) { return len(p), nil }
+func (s sink) WriteHeader(int)             {}
+
+// TestIdleStreamIsSmall holds a stream that has sent a large event, and waits, to
+// 10 KiB.
+func TestIdleStreamIsSmall(t *testing.T) {
+	const n, limit = 200, 10 << 10
+	event := "data: {\"a\":\"" + strings.Repeat("x", 50<<10) + "\"}\n\n"
+	writers := make([]*relay.Writer, 0, n)
+	before := heap()
+	for range n {
+		w := relay.New(sink{http.Header{}}, relay.Options{Stream: true, Message: keep})
+		w.Header().Set("Content-Type", streamType)
+		for rest := event; rest != ""; {
+			chunk := rest[:min(len(rest), 4<<10)]
+			if _, err := io.WriteString(w, chunk); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[len(chunk):]
+		}
+		writers = append(writers, w)
+	}
+	if each := (heap() - before) / n; each > limit {
+		t.Errorf("an idle stream holds %d bytes, want at most %d", each, limit)
+	}
+	for _, w := range writers {
+		if err := w.Finish(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// heap is what lives on the heap, in bytes.
+func heap() int64 {
+	runtime.GC()
+	runtime.GC() // empties the pools
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 func TestPassThroughMethods(t *testing.T) {
