@@ -52,7 +52,7 @@ func (h *HTTP) probe() error {
 	if err != nil {
 		return fmt.Errorf("upstream %s: %w", h.url.Host, err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if !secure {
 		return nil
 	}

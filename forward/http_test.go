@@ -49,7 +49,7 @@ func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
 
 // post is a request as the gateway makes it: its body in memory.
 func post(body string) *http.Request {
-	r := httptest.NewRequest("POST", "https://mcp.example.com/elsewhere?token=secret", nil)
+	r := httptest.NewRequest(http.MethodPost, "https://mcp.example.com/elsewhere?token=secret", nil)
 	r.Header.Set("Content-Type", "application/json")
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader([]byte(body))), int64(len(body))
 	return r
@@ -307,7 +307,7 @@ func TestClientGoneCancelsTheUpstream(t *testing.T) {
 	inside, started, cancelled := make(chan struct{}), make(chan struct{}, 1), make(chan struct{})
 	upstream := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		if r.Method == "GET" {
+		if r.Method == http.MethodGet {
 			w.Header().Set("Content-Type", "text/event-stream")
 			w.(http.Flusher).Flush()
 		}
@@ -316,7 +316,7 @@ func TestClientGoneCancelsTheUpstream(t *testing.T) {
 		cancelled <- struct{}{}
 	})
 	h := newHTTP(t, forward.HTTPConfig{URL: upstream.URL})
-	for _, method := range []string{"GET", "POST"} {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		ctx, cancel := context.WithCancel(context.Background())
 		r := post("{}").WithContext(ctx)
 		r.Method = method
@@ -327,12 +327,13 @@ func TestClientGoneCancelsTheUpstream(t *testing.T) {
 			h.ServeHTTP(w, r)
 		}()
 		<-inside
-		if method == "GET" {
+		if method == http.MethodGet {
 			<-started
 		}
 		cancel()
 		<-cancelled
-		if p := <-done; method == "GET" && p != http.ErrAbortHandler || method == "POST" && !errors.Is(w.err, context.Canceled) {
+		p := <-done
+		if aborted := isAbort(p); aborted != (method == http.MethodGet) || !aborted && !errors.Is(w.err, context.Canceled) {
 			t.Errorf("%s: panic %v, Fail %v", method, p, w.err)
 		}
 	}
@@ -401,6 +402,12 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
+// isAbort reports whether a panic says that an answer broke off.
+func isAbort(p any) bool {
+	err, ok := p.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
+}
+
 // TestBrokenAnswer holds that an answer that breaks off ends in a panic, with or
 // without a server above, so that it cannot look complete.
 func TestBrokenAnswer(t *testing.T) {
@@ -414,7 +421,7 @@ func TestBrokenAnswer(t *testing.T) {
 		h := newHTTP(t, forward.HTTPConfig{URL: upstream.URL})
 		func() {
 			defer func() {
-				if p := recover(); p != http.ErrAbortHandler {
+				if p := recover(); !isAbort(p) {
 					t.Errorf("%q: recovered %v", form, p)
 				}
 			}()

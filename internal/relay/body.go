@@ -118,7 +118,7 @@ func (w *Writer) decide(p []byte) {
 			w.beginStream()
 		}
 		w.feed(p)
-	case other:
+	default:
 		w.pass(p)
 	}
 }

@@ -73,7 +73,7 @@ func TestBodies(t *testing.T) {
 		{name: "no content", o: relay.Options{Message: shout}, h: withLength(answer(204, ""), 7), status: 204, header: map[string]string{"Content-Length": ""}},
 		{name: "not modified", o: relay.Options{Message: shout}, h: withLength(answer(304, ""), 7), status: 304},
 		{name: "nothing at all", h: func(http.ResponseWriter, *http.Request) {}},
-		{name: "HEAD", method: "HEAD", o: relay.Options{Message: shout}, h: withLength(answer(200, jsonType), 7), header: map[string]string{"Content-Length": "7"}},
+		{name: "HEAD", method: http.MethodHead, o: relay.Options{Message: shout}, h: withLength(answer(200, jsonType), 7), header: map[string]string{"Content-Length": "7"}},
 		{name: "informational first", o: relay.Options{Message: keep}, h: func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusEarlyHints)
 			w.WriteHeader(http.StatusTeapot)
@@ -105,7 +105,7 @@ func TestBodies(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			method := "POST"
+			method := http.MethodPost
 			if tt.method != "" {
 				method = tt.method
 			}
@@ -192,7 +192,7 @@ func TestRefusalCancelsAndLeavesTheClientAlone(t *testing.T) {
 		w.Header().Set("X-Upstream", "secret")
 		_, _ = w.Write([]byte("data: {\"bad\":1}\n\n"))
 		_, werr = w.Write([]byte("data: {}\n\n"))
-	}), httptest.NewRequest("POST", "/", nil))
+	}), httptest.NewRequest(http.MethodPost, "/", nil))
 	if !errors.Is(err, errRefused) || !errors.Is(werr, errRefused) || cancelled != 1 {
 		t.Errorf("Finish %v, Write %v, cancelled %d times", err, werr, cancelled)
 	}
@@ -209,7 +209,7 @@ func TestClientGone(t *testing.T) {
 		w := relay.New(c, relay.Options{Cancel: func() { cancelled = true }})
 		func() {
 			defer func() { _ = recover() }() // cutting a body is fine too
-			if err := w.Serve(h, httptest.NewRequest("POST", "/", nil)); err != nil {
+			if err := w.Serve(h, httptest.NewRequest(http.MethodPost, "/", nil)); err != nil {
 				t.Errorf("Serve: %v; nobody is there to be told", err)
 			}
 		}()
@@ -237,7 +237,7 @@ func TestPanicsArePassedOn(t *testing.T) {
 				w.Header().Set("Content-Type", "text/event-stream")
 				_, _ = w.Write([]byte(chunk))
 				panic("a bug")
-			}), httptest.NewRequest("POST", "/", nil))
+			}), httptest.NewRequest(http.MethodPost, "/", nil))
 		}()
 		if c.seen() != want || w.Started() != (want != "") {
 			t.Errorf("after %q the client saw %q, want %q", chunk, c.seen(), want)

@@ -88,7 +88,7 @@ func TestStreams(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newClient(t)
 			w := relay.New(c, tt.o)
-			err := w.Serve(tt.h, httptest.NewRequest("POST", "/", nil))
+			err := w.Serve(tt.h, httptest.NewRequest(http.MethodPost, "/", nil))
 			var upstream *relay.UpstreamError
 			if tt.as != errors.As(err, &upstream) || !tt.as && !errors.Is(err, tt.err) {
 				t.Fatalf("error %v, want %v (upstream error: %t)", err, tt.err, tt.as)
@@ -103,7 +103,7 @@ func TestStreams(t *testing.T) {
 func TestStreamHeader(t *testing.T) {
 	c := newClient(t)
 	h := withLength(answer(200, streamType, "data: {}\n\n"), 10)
-	if err := relay.New(c, relay.Options{}).Serve(h, httptest.NewRequest("POST", "/", nil)); err != nil {
+	if err := relay.New(c, relay.Options{}).Serve(h, httptest.NewRequest(http.MethodPost, "/", nil)); err != nil {
 		t.Fatal(err)
 	}
 	if c.header.Get("Content-Length") != "" || c.header.Get("X-Accel-Buffering") != "no" || c.header.Get("Content-Type") != streamType {
@@ -304,7 +304,7 @@ func TestEnd(t *testing.T) {
 			w := relay.New(c, relay.Options{Stream: true})
 			err := w.Serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 				rw.Header().Set("Content-Type", tt.mediaType)
-				rw.WriteHeader(200)
+				rw.WriteHeader(http.StatusOK)
 				_, _ = io.WriteString(rw, tt.write)
 				if ok := w.End([]byte("data: \"bye\"\n\n")); ok != tt.ok {
 					t.Errorf("End = %t, want %t", ok, tt.ok)
@@ -312,7 +312,7 @@ func TestEnd(t *testing.T) {
 				if _, err := rw.Write([]byte("\n")); (err != nil) != tt.ok {
 					t.Errorf("Write after End: %v", err)
 				}
-			}), httptest.NewRequest("GET", "/", nil))
+			}), httptest.NewRequest(http.MethodGet, "/", nil))
 			if got := strings.TrimSuffix(c.seen(), "\n"); err != nil || got != tt.want {
 				t.Errorf("Serve %v, the client saw %q, want %q", err, got, tt.want)
 			}
@@ -343,7 +343,7 @@ func TestConcurrency(t *testing.T) {
 		})
 		wg.Wait()
 		w.End([]byte("data: \"bye\"\n\n"))
-	}), httptest.NewRequest("GET", "/", nil))
+	}), httptest.NewRequest(http.MethodGet, "/", nil))
 	if err != nil {
 		t.Fatal(err)
 	}

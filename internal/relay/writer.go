@@ -104,6 +104,7 @@ func (w *Writer) Finish() error {
 		w.finishBody()
 	case streaming:
 		w.finishStream()
+	default:
 	}
 	if w.cut {
 		panic(http.ErrAbortHandler)
@@ -230,6 +231,7 @@ func (w *Writer) take(p []byte) {
 		w.send(p)
 	case streaming:
 		w.feed(p)
+	default: // Write has seen to these
 	}
 }
 
