@@ -7,7 +7,9 @@
 //     Scripted one that answers what a test wants;
 //   - NewClient is a real MCP client that logs in and steps up without a browser,
 //     and Recorder an http.RoundTripper that writes down what it said;
-//   - RunFlow plays transcripts: requests, what the upstream saw, exact answers.
+//   - RunFlow plays transcripts: requests, what the upstream saw, exact answers;
+//   - InMemory reaches any of the handlers without a network, for tests in the
+//     fake time of testing/synctest.
 //
 // A test of a handler that guards an MCP server looks like this:
 //

@@ -1,10 +1,14 @@
 package stiletest_test
 
 import (
+	"crypto/ecdsa"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -134,4 +138,38 @@ func TestUnknownAlgorithmPanics(t *testing.T) {
 		}
 	}()
 	stiletest.NewIssuer(stiletest.IssuerOptions{Algorithm: "HS256"})
+}
+
+// FuzzRawToken: whatever the bytes are, they are signed as they stand.
+func FuzzRawToken(f *testing.F) {
+	issuer := stiletest.NewIssuer(stiletest.IssuerOptions{URL: "https://as.example"})
+	block, _ := pem.Decode(issuer.PublicKeyPEM())
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"alg":"ES256"}`), []byte(`{"scope":"a","scope":"b"}`))
+	f.Add([]byte(`{"alg":"none","alg":"ES256"}`), []byte(`{`))
+	f.Add([]byte{}, []byte{0xff, 0})
+	f.Fuzz(func(t *testing.T, header, payload []byte) {
+		parts := strings.Split(issuer.RawToken(header, payload), ".")
+		if len(parts) != 3 {
+			t.Fatalf("%d parts", len(parts))
+		}
+		var raw [3][]byte
+		for n, part := range parts {
+			var err error
+			if raw[n], err = base64.RawURLEncoding.DecodeString(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if header != nil && string(raw[0]) != string(header) || string(raw[1]) != string(payload) {
+			t.Errorf("%q . %q became %q . %q", header, payload, raw[0], raw[1])
+		}
+		digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+		r, s := new(big.Int).SetBytes(raw[2][:32]), new(big.Int).SetBytes(raw[2][32:])
+		if !ecdsa.Verify(public.(*ecdsa.PublicKey), digest[:], r, s) {
+			t.Error("the signature does not verify")
+		}
+	})
 }

@@ -71,9 +71,12 @@ func NewNotes(options NotesOptions) *Notes {
 			{"3", "Garden", "plant the hedge in November"},
 		}
 	}
-	n := &Notes{options: options, notes: map[string]Note{}, last: len(options.Notes), calls: map[string]int{}, served: map[string]int{}}
+	n := &Notes{options: options, notes: map[string]Note{}, calls: map[string]int{}, served: map[string]int{}}
 	for _, note := range options.Notes {
 		n.notes[note.ID] = note
+		if id, err := strconv.Atoi(note.ID); err == nil {
+			n.last = max(n.last, id)
+		}
 	}
 	n.server = n.newServer()
 	get := func(*http.Request) *mcp.Server { return n.server }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -250,6 +251,14 @@ func TestNotesClose(t *testing.T) {
 	}
 }
 
+// TestNotesIDs: a new note takes nobody's place.
+func TestNotesIDs(t *testing.T) {
+	notes := stiletest.NewNotesServer(t, stiletest.NotesOptions{Notes: []stiletest.Note{{ID: "7"}, {ID: "x"}}})
+	if got := call(t, connect(t, notes.URL, "", nil), "create_note", map[string]any{"title": "T"}); got != "created 8" {
+		t.Errorf("%q, want created 8", got)
+	}
+}
+
 // TestNotesOrder: by number, then by name.
 func TestNotesOrder(t *testing.T) {
 	notes := stiletest.NewNotes(stiletest.NotesOptions{Notes: []stiletest.Note{{ID: "b"}, {ID: "10"}, {ID: "a"}, {ID: "9"}}})
@@ -259,6 +268,27 @@ func TestNotesOrder(t *testing.T) {
 	}
 	if want := []string{"9", "10", "a", "b"}; !slices.Equal(got, want) {
 		t.Errorf("order %q, want %q", got, want)
+	}
+}
+
+// TestNotesAtOnce: many writers in both eras lose nothing.
+func TestNotesAtOnce(t *testing.T) {
+	notes := stiletest.NewNotesServer(t, stiletest.NotesOptions{Notes: []stiletest.Note{}})
+	sessions := []*mcp.ClientSession{connect(t, notes.URL, stiletest.Version2025, nil), connect(t, notes.URL, stiletest.Version2026, nil)}
+	var wg sync.WaitGroup
+	const each = 10
+	for _, session := range sessions {
+		for range each {
+			wg.Go(func() {
+				if _, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "create_note", Arguments: map[string]any{"title": "T"}}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if got := len(notes.All()); got != 2*each || notes.Calls("create_note") != 2*each {
+		t.Errorf("%d notes of %d calls, want %d", got, notes.Calls("create_note"), 2*each)
 	}
 }
 
