@@ -1,0 +1,90 @@
+package authenticate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stile-mcp/stile/internal/fetch"
+)
+
+// discovery is what an issuer's metadata says.
+type discovery struct {
+	jwksURI string
+	raw     []byte
+	at      time.Time
+}
+
+// metadataURLs are where the metadata of an issuer may stand, in the order in
+// which clients look (REQ-70): RFC 8414 §3.1, OpenID Connect inserted and
+// appended, and last RFC 8414 appended, which is where Okta has it.
+func metadataURLs(issuer string) []string {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return nil
+	}
+	origin := u.Scheme + "://" + u.Host
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	const oauth, oidc = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
+	if path == "" {
+		return []string{origin + oauth, origin + oidc}
+	}
+	return []string{origin + oauth + path, origin + oidc + path, origin + path + oidc, origin + path + oauth}
+}
+
+// discover finds the metadata of the issuer and in it the place of its keys. A
+// document that names another issuer, by as little as a slash, is not taken
+// (REQ-57, RFC 8414 §3.3).
+func (s *KeySet) discover(ctx context.Context) (*discovery, error) {
+	places := metadataURLs(s.issuer)
+	if s.metadataURL != "" {
+		places = []string{s.metadataURL}
+	}
+	var failed []error
+	for _, place := range places {
+		r, err := s.client.GetJSON(ctx, place)
+		if err == nil {
+			var d *discovery
+			if d, err = s.readMetadata(r.Body); err == nil {
+				return d, nil
+			}
+		}
+		failed = append(failed, fmt.Errorf("metadata of %s: %w", s.issuer, err))
+		// Without an answer the other forms, at the same host, would only wait.
+		if e := (*fetch.Error)(nil); ctx.Err() != nil || (errors.As(err, &e) && e.Status == 0) {
+			break
+		}
+	}
+	return nil, errors.Join(failed...)
+}
+
+func (s *KeySet) readMetadata(body []byte) (*discovery, error) {
+	var c claims
+	var issuer, jwksURI string
+	err := members(body, func(name string, value jsontext.Value) error {
+		switch name {
+		case "issuer":
+			issuer = c.text(name, value)
+		case "jwks_uri":
+			jwksURI = c.text(name, value)
+		}
+		return c.wrong
+	})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("expected one JSON object: %w", err)
+	case issuer != s.issuer:
+		return nil, fmt.Errorf("expected issuer %q, got %.200q", s.issuer, issuer)
+	case jwksURI == "":
+		return nil, errors.New("expected jwks_uri, found none")
+	}
+	if _, err := fetch.CheckURL(jwksURI, true); err != nil {
+		return nil, fmt.Errorf("jwks_uri: %w", err)
+	}
+	return &discovery{jwksURI: jwksURI, raw: body, at: time.Now()}, nil
+}
