@@ -239,7 +239,8 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // handle decides one request of an endpoint.
 func (i *Issuer) handle(endpoint Endpoint, event *Event, r *http.Request) answer {
-	if want := methodOf(endpoint); r.Method != want {
+	want := methodOf(endpoint)
+	if head := want == http.MethodGet && r.Method == http.MethodHead; r.Method != want && !head {
 		return answer{status: http.StatusMethodNotAllowed, err: &OAuthError{Code: "invalid_request", Description: "use " + want}}
 	}
 	switch endpoint {
@@ -260,7 +261,7 @@ func (i *Issuer) handle(endpoint Endpoint, event *Event, r *http.Request) answer
 	}
 }
 
-// methodOf is the one method an endpoint takes.
+// methodOf is the one method an endpoint takes; HEAD goes with GET.
 func methodOf(endpoint Endpoint) string {
 	switch endpoint {
 	case EndpointMetadata, EndpointJWKS, EndpointAuthorize:

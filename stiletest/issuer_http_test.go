@@ -62,6 +62,8 @@ func TestAnswerHeaders(t *testing.T) {
 		{"PUT", stiletest.EndpointMetadata, "", nil, 405, ""},
 		{"POST", stiletest.EndpointAuthorize, "", nil, 405, ""},
 		{"GET", stiletest.EndpointJWKS, "", nil, 200, ""},
+		{"HEAD", stiletest.EndpointJWKS, "", nil, 200, ""},
+		{"HEAD", stiletest.EndpointToken, "", nil, 405, ""},
 	}
 	for _, test := range tests {
 		res := send(test.method, test.endpoint, test.body, test.header...)
