@@ -228,7 +228,7 @@ func TestFlowFails(t *testing.T) {
 // TestFlowStreamThatDoesNotEnd ends at the timeout of the step.
 func TestFlowStreamThatDoesNotEnd(t *testing.T) {
 	env := flowEnv(t)
-	env.Timeout = 200 * time.Millisecond
+	env.Timeout = time.Second
 	transcript := strings.Replace(passed, "\n${OPEN}", "", 1)
 	got := strings.Join(run(t, transcript, env), "\n")
 	if want := "false was expected, it is true"; !strings.Contains(got, want) {
@@ -284,7 +284,7 @@ func TestFlowUpdateWhole(t *testing.T) {
 	}
 	withUpdate(t, func() {
 		env := flowEnv(t)
-		env.Timeout = 500 * time.Millisecond
+		env.Timeout = time.Second
 		if got := runFile(t, file, env); len(got) > 0 {
 			t.Errorf("reported %q, want nothing", got)
 		}
