@@ -1,0 +1,241 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stile-mcp/stile"
+	"github.com/stile-mcp/stile/authenticate"
+	"github.com/stile-mcp/stile/forward"
+	"github.com/stile-mcp/stile/internal/problem"
+)
+
+// build makes what a gateway is made of from a checked file. It opens the audit
+// and makes the session key where data_dir has none, but reaches no network. The
+// closer closes all that was opened, once the gateway is no longer used; it is
+// nil with an error.
+func build(f *File, log *slog.Logger, stdout, stderr io.Writer) (stile.Config, io.Closer, error) {
+	keys, err := f.sessionKeys()
+	if err != nil {
+		return stile.Config{}, nil, err
+	}
+	audit, closeAudit, err := f.openAudit(stdout, stderr)
+	if err != nil {
+		return stile.Config{}, nil, err
+	}
+	config, opened, found := f.assemble(log)
+	opened = append(closers{closeAudit}, opened...)
+	if len(found) > 0 {
+		return stile.Config{}, nil, errors.Join(found, opened.Close())
+	}
+	config.Audit, config.SessionKeys = audit, keys
+	return config, opened, nil
+}
+
+// trial builds everything in memory, so that what only the library refuses is
+// told with its place too. It is the last of the checks.
+func (f *File) trial() mistakes {
+	silent := slog.New(slog.DiscardHandler)
+	config, opened, found := f.assemble(silent)
+	defer opened.Close()
+	if len(found) > 0 {
+		return found
+	}
+	config.Audit = io.Discard
+	gateway, err := stile.New(config)
+	if err != nil {
+		return f.foundBy(err, "")
+	}
+	gateway.Drain()
+	return nil
+}
+
+// assemble turns a file without mistakes into what the library takes, all but
+// what must be opened.
+func (f *File) assemble(log *slog.Logger) (stile.Config, closers, mistakes) {
+	config := stile.Config{
+		PublicURL:      f.PublicURL,
+		AllowedOrigins: f.AllowedOrigins,
+		AllowedHosts:   f.AllowedHosts,
+		RootMetadata:   f.RootMetadata,
+		SessionMaxAge:  time.Duration(f.SessionMaxAge),
+		MaxBody:        int64(f.MaxBody),
+		BodyTimeout:    time.Duration(f.BodyTimeout),
+		KeepAlive:      time.Duration(f.KeepAlive),
+		RefusalWindow:  time.Duration(f.RefusalWindow),
+		Log:            log,
+	}
+	who, opened, found := f.newCallers()
+	if len(found) > 0 {
+		return config, opened, found
+	}
+	for i := range f.Servers {
+		server, upstream, wrong := f.newServer(&f.Servers[i], who, log)
+		found = append(found, wrong...)
+		if upstream != nil {
+			opened = append(opened, closerFunc(upstream.Close))
+		}
+		config.Servers = append(config.Servers, server)
+	}
+	return config, opened, found
+}
+
+// callers is what all servers share to tell who is calling.
+type callers struct {
+	keySets  []*authenticate.KeySet // by position in File.Issuers
+	apiKeys  *authenticate.APIKeys  // nil: none
+	profiles []*authenticate.Profile
+}
+
+// newCallers makes the key set of every issuer, which all servers share, and the
+// API keys.
+func (f *File) newCallers() (callers, closers, mistakes) {
+	var (
+		who    = callers{profiles: f.profiles()}
+		opened closers
+		found  mistakes
+	)
+	for i, issuer := range f.Issuers {
+		keys, err := authenticate.NewKeySet(authenticate.KeySetConfig{
+			Issuer: issuer.Issuer, JWKSURI: issuer.JWKSURI, MetadataURL: issuer.MetadataURL})
+		if err != nil {
+			found = append(found, f.foundBy(err, index("issuers", i))...)
+			continue
+		}
+		who.keySets = append(who.keySets, keys)
+		opened = append(opened, closerFunc(keys.Close))
+	}
+	if len(f.APIKeys) > 0 {
+		keys := make([]authenticate.APIKey, len(f.APIKeys))
+		for i, key := range f.APIKeys {
+			keys[i] = authenticate.APIKey{Name: key.Name, SHA256: key.SHA256, Subject: key.Subject, Scopes: key.Scopes}
+		}
+		var err error
+		if who.apiKeys, err = authenticate.NewAPIKeys(keys); err != nil {
+			found = append(found, f.foundBy(err, "api_keys")...)
+		}
+	}
+	return who, opened, found
+}
+
+// newServer makes one server with verifiers of its own: a token is for one
+// endpoint (REQ-04), and only policies that read claims keep them.
+func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile.Server, *forward.HTTP, mistakes) {
+	var found mistakes
+	p := f.policies[e.Name]
+	server := stile.Server{Name: e.Name, Path: e.Value.Path, Policy: p.compiled, Issuers: who.profiles}
+	if p.compiled.NeedsTools() {
+		server.Tools = &p.tools
+	}
+	header := http.Header{}
+	for name, value := range e.Value.Headers {
+		header.Set(name, value)
+	}
+	upstream, err := forward.NewHTTP(forward.HTTPConfig{URL: e.Value.URL, Header: header, Log: log})
+	if err != nil {
+		found = append(found, f.foundBy(err, join("servers", e.Name))...)
+	} else {
+		server.Upstream = upstream
+	}
+	for i := range f.Issuers {
+		verifiers, wrong := f.newVerifiers(i, who, f.resource(&e.Value), p.compiled.NeedsClaims())
+		server.Verifiers, found = append(server.Verifiers, verifiers...), append(found, wrong...)
+	}
+	if who.apiKeys != nil {
+		server.Verifiers = append(server.Verifiers, who.apiKeys)
+	}
+	return server, upstream, found
+}
+
+// newVerifiers makes what verifies the tokens of one issuer at one endpoint: one
+// for signed tokens, and one for opaque ones where the issuer can be asked.
+func (f *File) newVerifiers(i int, who callers, resource string, claims bool) ([]authenticate.Verifier, mistakes) {
+	issuer, at := &f.Issuers[i], index("issuers", i)
+	audiences := issuer.Audiences
+	if len(audiences) == 0 {
+		audiences = []string{resource}
+	}
+	signed, err := authenticate.NewJWT(authenticate.JWTConfig{
+		Issuer: issuer.Issuer, Audiences: audiences, Keys: who.keySets[i], Algorithms: issuer.Algorithms,
+		ClockSkew: time.Duration(issuer.ClockSkew), ScopeClaims: issuer.ScopeClaims, ScopePrefix: issuer.ScopePrefix,
+		Grantable: issuer.Grantable, SubjectClaim: issuer.SubjectClaim, NonInteractiveClients: issuer.NonInteractiveClients,
+		RequireAccessTokenType: issuer.RequireATJWT, KeepClaims: claims,
+	})
+	if err != nil {
+		return nil, f.foundBy(err, at)
+	}
+	verifiers := []authenticate.Verifier{signed}
+	if issuer.Introspection == nil {
+		return verifiers, nil
+	}
+	asked, err := authenticate.NewIntrospection(authenticate.IntrospectionConfig{
+		Issuer: issuer.Issuer, URL: issuer.Introspection.URL, ClientID: issuer.Introspection.ClientID,
+		ClientSecret: issuer.Introspection.ClientSecret, Audiences: audiences, OpaqueOnly: true,
+		ClockSkew: time.Duration(issuer.ClockSkew), ScopeClaims: issuer.ScopeClaims, ScopePrefix: issuer.ScopePrefix,
+		Grantable: issuer.Grantable, SubjectClaim: issuer.SubjectClaim, NonInteractiveClients: issuer.NonInteractiveClients,
+		KeepClaims: claims,
+	})
+	if err != nil {
+		return nil, f.foundBy(err, at+".introspection")
+	}
+	return append(verifiers, asked), nil
+}
+
+// profiles are what clients are told of the issuers.
+func (f *File) profiles() []*authenticate.Profile {
+	var profiles []*authenticate.Profile
+	for _, i := range f.Issuers {
+		profiles = append(profiles, &authenticate.Profile{Issuer: i.Issuer, ScopePrefix: i.ScopePrefix, Grantable: i.Grantable})
+	}
+	return profiles
+}
+
+// resource is the URL of an endpoint as clients see it.
+func (f *File) resource(s *Server) string { return stile.Resource(f.PublicURL, s.Path) }
+
+// foundBy turns what the library refuses into mistakes of the file.
+func (f *File) foundBy(err error, at string) mistakes {
+	var list problem.List
+	if !errors.As(err, &list) {
+		list = problem.List{{Want: err.Error()}}
+	}
+	renamed := make(problem.List, len(list))
+	for i, one := range list {
+		one = one.At(at)
+		one.Path = f.namedServer(one.Path)
+		if !strings.HasPrefix(one.Want, "expected") {
+			one.Want = "expected " + one.Want
+		}
+		renamed[i] = one
+	}
+	return f.source.locateAll(renamed, "")
+}
+
+// namedServer turns servers[0] of the library into the name that it has in the
+// file.
+func (f *File) namedServer(path string) string {
+	rest, ok := strings.CutPrefix(path, "servers[")
+	if !ok {
+		return path
+	}
+	digits, rest, _ := strings.Cut(rest, "]")
+	i, err := strconv.Atoi(digits)
+	if err != nil || i < 0 || i >= len(f.Servers) {
+		return path
+	}
+	return join("servers", f.Servers[i].Name) + rest
+}
+
+// closerFunc is a function without an error as an io.Closer.
+type closerFunc func()
+
+// Close calls the function.
+func (f closerFunc) Close() error {
+	f()
+	return nil
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"time"
+
+	"github.com/stile-mcp/stile/authorize"
+)
+
+// The comments of the types below are the manual: docs/config.md is generated
+// from them (see manual_test.go), so they speak to whoever writes a stile.yaml.
+
+// File is a stile.yaml. Every key may be left out but servers.
+type File struct {
+	// The address and port to listen on, "host:port". Port 0 takes a free one.
+	// Any other host than a loopback address needs issuers or api_keys.
+	// Default 127.0.0.1:8080.
+	Listen string `yaml:"listen"`
+	// What clients see: scheme, host and optional port, without a path, query or
+	// trailing slash, such as https://mcp.example.com. It is never taken from
+	// Host or X-Forwarded-*. Default "http://" and listen, which is only good
+	// for clients on the same machine.
+	PublicURL string `yaml:"public_url"`
+	// A folder of Stile's own, made with mode 0700 when it is missing. It keeps
+	// session.key, which lets sessions outlive a restart. Default: none, so that
+	// sessions end with the process.
+	DataDir string `yaml:"data_dir"`
+	// Who may issue tokens. They are asked in this order, and clients are told
+	// of them in this order.
+	Issuers []Issuer `yaml:"issuers"`
+	// Keys for callers that cannot log in, sent as "Authorization: Bearer KEY"
+	// or "X-API-Key: KEY". A caller with a key is never sent to a login page:
+	// what its scopes do not allow is refused for good.
+	APIKeys []APIKey `yaml:"api_keys"`
+	// The protected servers by name. A name is how the log and the audit call a
+	// server: letters, digits, ".", "_" and "-". At least one.
+	Servers ordered[Server] `yaml:"servers"`
+	// Further values of the Origin header that are let through, each
+	// "scheme://host[:port]". That of public_url always is; when public_url is on
+	// loopback, so is every loopback origin. "*" is refused.
+	AllowedOrigins []string `yaml:"allowed_origins"`
+	// Further host names that are served, without a port. That of public_url
+	// always is. When the list is empty, loopback names are served too, for a
+	// reverse proxy on the same machine.
+	AllowedHosts []string `yaml:"allowed_hosts"`
+	// Serve the protected-resource document at the root well-known URL too, for
+	// clients that look nowhere else. Only with a single server. Default false.
+	RootMetadata bool `yaml:"root_metadata"`
+	// Where the audit goes, one JSON object a line for every decision: stderr,
+	// stdout, or the path of a file that is appended to. A decision that cannot be
+	// written is not acted on. Default stderr.
+	Audit string `yaml:"audit"`
+	// Secrets that session ids are sealed with, at least 32 bytes each, given as
+	// "file:PATH" or "${NAME}": the first seals, all open, so that a key can be
+	// changed without ending sessions. Replicas need the same list. Default: the
+	// key in data_dir, made on the first start; without data_dir a random one.
+	SessionKeys []string `yaml:"session_keys" secret:"true"`
+	// How long a session id is good for. Default 24h.
+	SessionMaxAge Duration `yaml:"session_max_age"`
+	// The largest request body: bytes, or a number with KiB or MiB. At most
+	// 64MiB. Default 4MiB.
+	MaxBody Size `yaml:"max_body"`
+	// How long a request body may take to arrive before it is cut off. Default
+	// 30s.
+	BodyTimeout Duration `yaml:"body_timeout"`
+	// The pause after which a quiet event stream gets a comment line, so that
+	// nothing on the way closes it; "off" for never. Default 15s.
+	KeepAlive Duration `yaml:"keep_alive" off:"true"`
+	// How long a newer token that still lacks what was asked for is answered
+	// with an explanation instead of a second challenge; "off" for never.
+	// Default 60s.
+	RefusalWindow Duration `yaml:"refusal_window" off:"true"`
+	// How long calls under way may take to end when the gateway is stopped. Event
+	// streams are ended at once. Default 10s.
+	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
+	// Listen on an address that is not loopback although there are neither
+	// issuers nor api_keys, so that anyone who reaches it may call whatever the
+	// policies allow without a token. Only for networks where everyone may.
+	// Default false.
+	OpenToEveryone bool `yaml:"dangerously_open_to_everyone_on_the_network"`
+
+	source   *source
+	policies map[string]*policy // compiled, by name of the server
+}
+
+// Issuer is an authorization server whose tokens are accepted.
+type Issuer struct {
+	// The issuer identifier, compared byte for byte with the token's iss claim
+	// and given to clients as it stands here: https, or http on loopback, without
+	// query or fragment. Required.
+	Issuer string `yaml:"issuer"`
+	// The values of aud that are accepted; one must be in the token. Default: the
+	// endpoint's own URL, public_url and path, which is what clients ask for.
+	Audiences []string `yaml:"audiences"`
+	// Where the issuer's keys are. Default: as its metadata says.
+	JWKSURI string `yaml:"jwks_uri"`
+	// Where the issuer's metadata is. Default: found by RFC 8414 and then OpenID
+	// Connect discovery, in the inserted and appended forms.
+	MetadataURL string `yaml:"metadata_url"`
+	// How to ask about tokens that cannot be read (RFC 7662). Default: such tokens
+	// are refused.
+	Introspection *Introspection `yaml:"introspection"`
+	// The claims that may hold the scopes, as a string or a list; the first one
+	// present counts. Default [scope, scp].
+	ScopeClaims []string `yaml:"scope_claims"`
+	// What this issuer puts before every scope. It is taken off the scopes of
+	// tokens, put before those of challenges, and never written in policies.
+	// Default: nothing.
+	ScopePrefix string `yaml:"scope_prefix"`
+	// The scopes this issuer can grant, each whole or ending in "*". What it
+	// cannot grant is never challenged for. Default: any.
+	Grantable []string `yaml:"grantable"`
+	// The claim that names the caller; with the issuer it is who a session
+	// belongs to. Default sub.
+	SubjectClaim string `yaml:"subject_claim"`
+	// The signature algorithms that are accepted. HMAC and none never are.
+	// Default [ES256, RS256, PS256, EdDSA].
+	Algorithms []string `yaml:"algorithms"`
+	// How far this machine's clock and the issuer's may be apart, at most 5m.
+	// Default 30s.
+	ClockSkew Duration `yaml:"clock_skew"`
+	// The client ids that have no person to send to a login page, such as jobs:
+	// what their scopes do not allow is refused for good.
+	NonInteractiveClients []string `yaml:"non_interactive_clients"`
+	// Accept only tokens whose typ header says that they are access tokens
+	// (at+jwt, RFC 9068). Default false: ID tokens and the like are refused, a
+	// missing typ or JWT is not.
+	RequireATJWT bool `yaml:"require_at_jwt"`
+}
+
+// Introspection is how an issuer is asked about a token.
+type Introspection struct {
+	// The introspection endpoint: https, or http on loopback. Required.
+	URL string `yaml:"url"`
+	// The client that Stile is to this issuer. Required.
+	ClientID string `yaml:"client_id"`
+	// Its secret, best given as "${NAME}" or "file:PATH". Required.
+	ClientSecret string `yaml:"client_secret" secret:"true"`
+}
+
+// APIKey is one key. The file holds its hash, never the key.
+type APIKey struct {
+	// How the log calls the key. Required, unique.
+	Name string `yaml:"name"`
+	// The SHA-256 of the key in hex, 64 digits, as printed by
+	// "printf %s KEY | sha256sum". Required, unique.
+	SHA256 string `yaml:"sha256" secret:"true"`
+	// Who the caller is. Default: the name.
+	Subject string `yaml:"subject"`
+	// The scopes the caller has, with spaces between them.
+	Scopes string `yaml:"scopes"`
+}
+
+// Server is one protected MCP server.
+type Server struct {
+	// Where it is served, such as /mcp. public_url and path together are the
+	// URL that clients use and that tokens must be for. Required, unique.
+	Path string `yaml:"path"`
+	// The MCP server itself, http or https. Requests reach it without the
+	// caller's token. Either url or command.
+	URL string `yaml:"url"`
+	// A command that speaks MCP on its standard input and output. It is part of
+	// the format but not of this version, which refuses it.
+	Command []string `yaml:"command"`
+	// The environment of the command; it sees no other variable.
+	Env map[string]string `yaml:"env" secret:"true"`
+	// Which callers share a process of the command: session, caller or shared.
+	// Default session.
+	Isolation string `yaml:"isolation"`
+	// Header fields put on every request to url, such as the server's own
+	// credential.
+	Headers map[string]string `yaml:"headers" secret:"true"`
+	// Who may do what. Either policy or policy_file. See policy.md.
+	Policy *authorize.Config `yaml:"policy"`
+	// A file that holds the policy alone. Either policy or policy_file.
+	PolicyFile string `yaml:"policy_file"`
+}
+
+// Defaults of the file; what is not here is the default of the library.
+const (
+	defaultListen          = "127.0.0.1:8080"
+	defaultAudit           = "stderr"
+	defaultIsolation       = "session"
+	defaultShutdownTimeout = 10 * time.Second
+)
+
+// applyDefaults fills in what was left out and does not depend on other files.
+func (f *File) applyDefaults() {
+	setDefault(&f.Listen, defaultListen)
+	setDefault(&f.PublicURL, "http://"+f.Listen)
+	setDefault(&f.Audit, defaultAudit)
+	if f.ShutdownTimeout == 0 {
+		f.ShutdownTimeout = Duration(defaultShutdownTimeout)
+	}
+	for i := range f.APIKeys {
+		setDefault(&f.APIKeys[i].Subject, f.APIKeys[i].Name)
+	}
+	for i := range f.Servers {
+		setDefault(&f.Servers[i].Value.Isolation, defaultIsolation)
+	}
+}
+
+func setDefault(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}
