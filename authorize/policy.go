@@ -1,46 +1,140 @@
 package authorize
 
 import (
-	"errors"
+	"slices"
+	"strings"
 
-	"github.com/stile-mcp/stile/authenticate"
-	"github.com/stile-mcp/stile/message"
 	"github.com/stile-mcp/stile/scope"
 )
 
-// Config is a policy as it is written.
-type Config struct{}
-
 // Policy is a compiled policy: immutable, safe for concurrent use.
-type Policy struct{}
+type Policy struct {
+	baseline scope.Set
+	graph    *scope.Graph
+	rules    []*rule
+	fallback *rule // of what no rule matches; nil: deny
 
-// New compiles a policy; the error is a problem.List.
-func New(Config) (*Policy, error) { return nil, errors.New("not yet") }
+	tools, prompts, methods nameIndex
+	resources               uriIndex
 
-// Decide judges one call. id is nil when there is no token.
-func (p *Policy) Decide(id *authenticate.Identity, call *message.Call) Decision {
-	return Decision{}
+	mode        string
+	onlyGranted bool
+	schemes     bool
+	companions  map[string]scope.Set
+	carry       scope.Set
+	prefix      string
+	annotations func(name string) (map[string]any, bool)
+
+	anonymous   bool
+	needsClaims bool
+	needsTools  bool
+
+	catalogue []scopeText // every scope the policy knows, in order
+	open      *joined     // what asks for nothing but the baseline
 }
 
-// Advertise returns what a challenge asks for and how many of its last scopes
-// may be dropped (DES-01..03, DES-09), in the gateway's vocabulary.
-func (p *Policy) Advertise(id *authenticate.Identity, d Decision) (scope.Set, int) { return nil, 0 }
+// The values of Config.Challenge.
+const (
+	modeUnion    = "union"
+	modeMinimal  = "minimal"
+	modeExtended = "extended"
+)
 
-// Baseline is what every request needs.
-func (p *Policy) Baseline() scope.Set { return nil }
+// Baseline is what every request needs, in the order of the file. It must not be
+// changed.
+func (p *Policy) Baseline() scope.Set { return p.baseline }
+
+// Catalogue is every scope that the policy knows, without those that have
+// variables: the baseline, then the rules in the order of the file, the default,
+// the companions and the implications.
+func (p *Policy) Catalogue() scope.Set {
+	var all scope.Set
+	for _, t := range p.catalogue {
+		if len(t.vars) == 0 {
+			all = append(all, t.literals[0])
+		}
+	}
+	return all
+}
 
 // Anonymous reports whether any rule lets calls through without a token.
-func (p *Policy) Anonymous() bool { return false }
+func (p *Policy) Anonymous() bool { return p.anonymous }
 
-// RewriteList applies the policy to one JSON-RPC response to a list method and
-// returns what to send instead: the same slice when nothing changes. An error
-// means the answer could not be read and must not be sent.
-func (p *Policy) RewriteList(id *authenticate.Identity, call *message.Call, response []byte) ([]byte, error) {
-	return response, nil
+// NeedsClaims reports whether any condition reads `token`, so that verifiers must
+// keep Identity.Claims.
+func (p *Policy) NeedsClaims() bool { return p.needsClaims }
+
+// NeedsTools reports whether any condition reads `tool`, so that Config.Tools
+// must know the tools of the server.
+func (p *Policy) NeedsTools() bool { return p.needsTools }
+
+// Rule describes, on one line, the rule that Decision.Rules names; it is empty
+// for a name that is none.
+func (p *Policy) Rule(name string) string {
+	switch name {
+	case "baseline":
+		return "baseline: " + p.baseline.String()
+	case "methods":
+		return "methods: what every connection may do"
+	case "default":
+		if p.fallback == nil {
+			return "default: deny"
+		}
+		return p.fallback.text
+	}
+	for _, r := range p.rules {
+		if r.name == name {
+			return r.text
+		}
+	}
+	return ""
 }
 
-// Narrow returns the body of a subscriptions/listen call without the resource
-// subscriptions the identity may not have: the same bytes when it may have all.
-func (p *Policy) Narrow(id *authenticate.Identity, call *message.Call) ([]byte, error) {
-	return call.Body, nil
+// known collects the catalogue (Catalogue).
+func (k *checker) known(c *Config) {
+	seen := map[string]bool{}
+	add := func(t scopeText) {
+		if text := t.pattern(); !seen[text] {
+			seen[text] = true
+			k.policy.catalogue = append(k.policy.catalogue, t)
+		}
+	}
+	addAll := func(tokens []string) {
+		for _, token := range tokens {
+			add(scopeText{literals: []string{token}})
+		}
+	}
+	addAll(k.policy.baseline)
+	for _, r := range append(slices.Clone(k.policy.rules), k.policy.fallback) {
+		if r == nil {
+			continue
+		}
+		for _, o := range r.options {
+			for _, t := range o {
+				add(t)
+			}
+		}
+	}
+	for _, left := range sortedKeys(c.Companions) {
+		addAll([]string{left})
+		addAll(c.Companions[left])
+	}
+	for _, left := range sortedKeys(c.Implies) {
+		if prefix, wild := strings.CutSuffix(left, "*"); wild {
+			// Any scope with the prefix counts, so it has one variable at its end.
+			add(scopeText{literals: []string{prefix, ""}, vars: []string{"*"}})
+		} else {
+			addAll([]string{left})
+		}
+		addAll(c.Implies[left])
+	}
+}
+
+func sortedKeys(m map[string]Strings) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
 }
