@@ -89,7 +89,13 @@ func (p *Policy) judge(id *authenticate.Identity, call *message.Call) *joined {
 	}
 }
 
-// fixed is what was planned for the exact name or URI of a call, or nil.
+// ownMethods are those of the connection's own that are planned.
+var ownMethods = []string{"initialize", "server/discover", "ping", "logging/setLevel", "subscriptions/listen",
+	"tools/list", "resources/list", "resources/templates/list", "prompts/list", "notifications/initialized",
+	"notifications/cancelled", "notifications/progress", "notifications/roots/list_changed"}
+
+// fixed is what was planned for the exact name or URI of a call, or for a method
+// of the connection's own, or nil.
 func (p *Policy) fixed(call *message.Call) *joined {
 	var pl *plan
 	switch call.Method {
@@ -101,7 +107,7 @@ func (p *Policy) fixed(call *message.Call) *joined {
 		pl = p.resources.exact[call.URI]
 	}
 	if pl == nil {
-		return nil
+		return p.own[call.Method]
 	}
 	return pl.fixed
 }

@@ -52,6 +52,10 @@ func (p *Policy) plan() {
 	for method, pl := range p.methods.exact {
 		pl.all = p.methods.find(method)
 	}
+	p.own = map[string]*joined{}
+	for _, method := range ownMethods {
+		p.own[method] = p.fix(p.start(), p.methods.find(method))
+	}
 	for name, pl := range p.tools.exact {
 		pl.all = p.tools.find(name)
 		pl.fixed = p.fix(p.start(), withMethod(pl.all, p.methods.find("tools/call")))

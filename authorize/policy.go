@@ -31,6 +31,7 @@ type Policy struct {
 
 	catalogue []scopeText // every scope the policy knows, in order
 	open      *joined     // what asks for nothing but the baseline
+	own       map[string]*joined
 }
 
 // The values of Config.Challenge.
