@@ -105,7 +105,7 @@ func (p *Policy) obtainable(id *authenticate.Identity, n *need) (need, bool) {
 		}
 	}
 	if len(options) == 0 {
-		return need{rule: n.rule, options: n.options[:1]}, false
+		return need{rule: n.rule, options: n.options[:min(1, len(n.options))]}, false
 	}
 	return need{rule: n.rule, options: options}, true
 }
