@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/stile-mcp/stile/internal/problem"
 	"github.com/stile-mcp/stile/scope"
@@ -94,16 +93,11 @@ func (v *APIKeys) Issuer() string { return APIKeyIssuer }
 // Profile is that of all API keys.
 func (v *APIKeys) Profile() *Profile { return v.profile }
 
-// Lifetimes says that nothing need be remembered: looking a key up is as quick.
-func (v *APIKeys) Lifetimes() (positive, negative time.Duration) { return 0, 0 }
-
 // Verify finds the identity of a key. The error is always an *Error with Kind
 // Unknown: what is no key may be another verifier's token.
 func (v *APIKeys) Verify(_ context.Context, key string) (*Identity, error) {
-	if id := v.find(sha256.Sum256([]byte(key))); id != nil {
+	if id := v.keys[sha256.Sum256([]byte(key))]; id != nil {
 		return id, nil
 	}
 	return nil, &Error{Kind: Unknown, Description: "not an API key"}
 }
-
-func (v *APIKeys) find(hash [sha256.Size]byte) *Identity { return v.keys[hash] }

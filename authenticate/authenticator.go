@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -42,8 +41,8 @@ type Options struct {
 
 // Authenticator finds out who sent a request. It is safe for concurrent use.
 type Authenticator struct {
-	verifiers []Verifier
-	keys      []*APIKeys // also among verifiers; asked about X-API-Key
+	keys      []*APIKeys
+	verifiers []Verifier // all others
 	cache     *verified
 	flights   singleflight.Group
 }
@@ -56,30 +55,24 @@ func New(o Options) (*Authenticator, error) {
 	if o.NegativeCache <= 0 {
 		o.NegativeCache = DefaultNegativeCache
 	}
-	a := &Authenticator{verifiers: slices.Clone(o.Verifiers)}
+	a := &Authenticator{}
 	var mistakes problem.List
 	for i, v := range o.Verifiers {
-		if v == nil {
+		switch v := v.(type) {
+		case nil:
 			mistakes.Add("verifiers["+strconv.Itoa(i)+"]", "", "a verifier")
-		}
-		if k, ok := v.(*APIKeys); ok {
-			a.keys = append(a.keys, k)
+		case *APIKeys:
+			a.keys = append(a.keys, v)
+		default:
+			a.verifiers = append(a.verifiers, v)
 		}
 	}
 	if err := mistakes.Err(); err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(a.verifiers, func(x, y Verifier) int { return rank(x) - rank(y) })
 	var err error
 	a.cache, err = newVerified(o.CacheSize, o.NegativeCache)
 	return a, err
-}
-
-func rank(v Verifier) int {
-	if _, ok := v.(*APIKeys); ok {
-		return 0
-	}
-	return 1
 }
 
 // Authenticate returns the identity of a request's bearer token, or of its
@@ -99,6 +92,9 @@ func (a *Authenticator) Authenticate(r *http.Request) (*Identity, *Error) {
 		return nil, err
 	}
 	hash := sha256.Sum256([]byte(token))
+	if id := a.findKey(&hash); id != nil {
+		return id, nil
+	}
 	if id, err := a.cache.get(&hash, time.Now()); id != nil || err != nil {
 		return id, err
 	}
@@ -108,12 +104,19 @@ func (a *Authenticator) Authenticate(r *http.Request) (*Identity, *Error) {
 // byKey asks only the API keys: what comes in X-API-Key is nobody else's to see.
 func (a *Authenticator) byKey(key string) (*Identity, *Error) {
 	hash := sha256.Sum256([]byte(key))
-	for _, k := range a.keys {
-		if id := k.find(hash); id != nil {
-			return id, nil
-		}
+	if id := a.findKey(&hash); id != nil {
+		return id, nil
 	}
 	return nil, invalid("the API key is not known", nil)
+}
+
+func (a *Authenticator) findKey(hash *[sha256.Size]byte) *Identity {
+	for _, k := range a.keys {
+		if id := k.keys[*hash]; id != nil {
+			return id
+		}
+	}
+	return nil
 }
 
 // outcome is what a flight brings back.
@@ -160,9 +163,7 @@ func (a *Authenticator) verify(ctx context.Context, token string, hash [sha256.S
 		case err.Kind == Unavailable:
 			unavailable = err
 		case err.Kind == Unknown:
-			if rank(v) > 0 {
-				shortest = min(shortest, negative)
-			}
+			shortest = min(shortest, negative)
 		default:
 			a.cache.refuse(hash, err, negative, now)
 			return outcome{nil, err}
