@@ -142,12 +142,13 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 	} else {
 		server.Upstream = upstream
 	}
+	// Keys come first: what is a key is not shown to an issuer.
+	if who.apiKeys != nil {
+		server.Verifiers = append(server.Verifiers, who.apiKeys)
+	}
 	for i := range f.Issuers {
 		verifiers, wrong := f.newVerifiers(i, who, f.resource(&e.Value), p.compiled.NeedsClaims())
 		server.Verifiers, found = append(server.Verifiers, verifiers...), append(found, wrong...)
-	}
-	if who.apiKeys != nil {
-		server.Verifiers = append(server.Verifiers, who.apiKeys)
 	}
 	return server, upstream, found
 }

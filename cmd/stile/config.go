@@ -199,6 +199,15 @@ func (f *File) applyDefaults() {
 	}
 }
 
+// listeningOn says which address was got. Where public_url was left out, it
+// follows, so that port 0 works; call it before build.
+func (f *File) listeningOn(address string) {
+	if f.PublicURL == "http://"+f.Listen {
+		f.PublicURL = "http://" + address
+	}
+	f.Listen = address
+}
+
 func setDefault(s *string, value string) {
 	if *s == "" {
 		*s = value

@@ -55,6 +55,19 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestListeningOn(t *testing.T) {
+	f := mustLoad(t, "listen: 127.0.0.1:0\n"+smallest, fakeAround(nil, nil))
+	f.listeningOn("127.0.0.1:4711")
+	if got := f.resource(&f.Servers[0].Value); got != "http://127.0.0.1:4711/mcp" {
+		t.Errorf("the endpoint is %s", got)
+	}
+	f = mustLoad(t, "public_url: https://mcp.example.com\n"+smallest, fakeAround(nil, nil))
+	f.listeningOn("127.0.0.1:4711")
+	if got := f.resource(&f.Servers[0].Value); got != "https://mcp.example.com/mcp" {
+		t.Errorf("the endpoint is %s", got)
+	}
+}
+
 func TestEveryKeyIsRead(t *testing.T) {
 	f := mustLoad(t, `listen: localhost:0
 public_url: https://mcp.example.com:8443

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -16,9 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/stile-mcp/stile/authorize"
+	"github.com/stile-mcp/stile/stiletest"
 )
-
-var update = flag.Bool("update", false, "write docs/config.md and the expected output of scripts anew")
 
 const manualFile = "../../docs/config.md"
 
@@ -26,7 +24,7 @@ const manualFile = "../../docs/config.md"
 // described in one way and work in another.
 func TestManualIsWhatTheCommentsSay(t *testing.T) {
 	got := manual(t)
-	if *update {
+	if stiletest.Update() {
 		if err := os.WriteFile(manualFile, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
