@@ -1,3 +1,41 @@
-.PHONY: build
+# Two commands matter: `go run ./cmd/stile demo` and `make test`.
+
+GO    ?= go
+LINT  := bin/golangci-lint
+
+.PHONY: build test unit race interop lint docs setup clean
+
 build:
-	go build ./...
+	$(GO) build -o bin/stile ./cmd/stile
+
+# Everything: all Go tests, then the third-party clients, servers and suites.
+test: unit interop
+
+unit:
+	$(GO) vet ./...
+	$(GO) test $$($(GO) list ./... | grep -v /interop)
+
+race:
+	$(GO) test -race $$($(GO) list ./... | grep -v /interop)
+
+# Real npm clients, a foreign authorization server and the conformance suite.
+interop: interop/node_modules/.package-lock.json
+	$(GO) test -count=1 -timeout 15m ./interop/...
+
+interop/node_modules/.package-lock.json: interop/package-lock.json interop/package.json
+	cd interop && npm ci --no-audit --no-fund
+	touch $@
+
+lint: $(LINT)
+	$(LINT) run ./...
+
+# The linter has a module of its own, so that its dependencies stay out of ours.
+$(LINT): tools/go.mod tools/go.sum
+	cd tools && $(GO) build -o ../$(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+# Documents that are generated from the code.
+docs:
+	$(GO) generate ./...
+
+clean:
+	rm -rf bin interop/node_modules

@@ -75,4 +75,16 @@ type Server struct {
 	Verifiers []authenticate.Verifier
 	// Issuers are advertised as authorization_servers, byte for byte (DES-30).
 	Issuers []*authenticate.Profile
+	// Tools is where the annotations of the server's tools are kept. It is only
+	// needed when the policy reads `tool`; the same catalogue must then be in the
+	// policy's Config.Tools.
+	Tools *ToolCatalogue
 }
+
+// Defaults of Config.
+const (
+	DefaultSessionMaxAge = 24 * time.Hour
+	DefaultBodyTimeout   = 30 * time.Second
+	DefaultKeepAlive     = 15 * time.Second
+	DefaultRefusalWindow = time.Minute
+)

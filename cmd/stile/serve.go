@@ -1,5 +1,36 @@
 package main
 
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/stile-mcp/stile"
+)
+
+const (
+	// headerTimeout is how long a request's head may take.
+	headerTimeout = 10 * time.Second
+	// idleTimeout is how long a quiet connection is kept.
+	idleTimeout = 2 * time.Minute
+	// maxHeaderBytes bounds a request's head: a 16 KiB token and room beside it.
+	maxHeaderBytes = 64 << 10
+	// lastWords is what streams get to say goodbye when the drain time is over.
+	lastWords = 500 * time.Millisecond
+)
+
 // serveCommand runs the gateway.
 type serveCommand struct {
 	configFlag
@@ -10,6 +41,159 @@ func (c *serveCommand) run(p *process) error {
 	if len(c.Target) > 0 {
 		return usageError{"serve URL and serve -- COMMAND are not in this version yet: write a configuration and use serve -c FILE"}
 	}
-	_, err := load(c.Config, p.around)
+	s := newServer(c.Config, p)
+	if err := s.open(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	go watchSignals(ctx, s.reload)
+	go watchFiles(ctx, s.log, s.current.Load().files, s.reload)
+	return s.run(ctx, p.stdout)
+}
+
+// server runs one listener whose Gateway can be swapped while requests are under
+// way: each request is answered wholly by the Gateway it began with.
+type server struct {
+	path    string
+	process *process
+	log     *slog.Logger
+	key     []byte // seals sessions where the file keeps no key
+	current atomic.Pointer[loaded]
+	reloads sync.Mutex // one reload at a time
+}
+
+// loaded is one configuration, built.
+type loaded struct {
+	gateway   *stile.Gateway
+	listen    string
+	endpoints []string // URLs, for the line that is printed
+	files     []string // what the configuration was read from
+	shutdown  time.Duration
+	opened    io.Closer // audit, upstreams and key sets
+}
+
+func newServer(path string, p *process) *server {
+	key := make([]byte, minSessionKey)
+	rand.Read(key)
+	return &server{path: path, process: p, key: key, log: slog.New(slog.NewTextHandler(p.stderr, nil))}
+}
+
+// open builds the configuration and makes it the current one.
+func (s *server) open() error {
+	first, err := s.load()
+	if err == nil {
+		s.current.Store(first)
+	}
 	return err
+}
+
+// load reads the file and builds a Gateway from it, or tells every mistake.
+func (s *server) load() (*loaded, error) {
+	f, err := load(s.path, s.process.around)
+	if err != nil {
+		return nil, err
+	}
+	config, opened, err := build(f, s.log, s.process.stdout, s.process.stderr)
+	if err != nil {
+		return nil, err
+	}
+	if len(config.SessionKeys) == 0 {
+		config.SessionKeys = [][]byte{s.key} // sessions outlive a reload
+	}
+	gateway, err := stile.New(config)
+	if err != nil {
+		return nil, errors.Join(err, opened.Close())
+	}
+	l := &loaded{gateway: gateway, listen: f.Listen, shutdown: time.Duration(f.ShutdownTimeout), opened: opened, files: f.files()}
+	for i := range f.Servers {
+		l.endpoints = append(l.endpoints, f.resource(&f.Servers[i].Value))
+	}
+	return l, nil
+}
+
+// ServeHTTP answers with the Gateway of this moment.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.current.Load().gateway.ServeHTTP(w, r)
+}
+
+// reload swaps in a new Gateway. A file with mistakes changes nothing and is told.
+func (s *server) reload() {
+	s.reloads.Lock()
+	defer s.reloads.Unlock()
+	next, err := s.load()
+	if err != nil {
+		s.log.Error("configuration not reloaded; the old one goes on", "file", s.path, "error", err)
+		return
+	}
+	old := s.current.Swap(next)
+	if next.listen != old.listen {
+		s.log.Warn("listen changed; that needs a restart", "old", old.listen, "new", next.listen)
+	}
+	// Streams that wait for news start anew under the new configuration; calls
+	// under way finish under the one that judged them.
+	old.gateway.Drain()
+	time.AfterFunc(old.shutdown, func() { _ = old.opened.Close() })
+	s.log.Info("configuration reloaded", "file", s.path)
+}
+
+// run serves until ctx ends or a signal to stop comes, then drains.
+func (s *server) run(ctx context.Context, out io.Writer) error {
+	first := s.current.Load()
+	listener, err := net.Listen("tcp", first.listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	h := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- h.Serve(listener) }()
+	fmt.Fprintln(out, "stile serves", strings.Join(first.endpoints, " "))
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	return s.stop(h)
+}
+
+// stop drains: streams that wait for news end at once, calls may finish within
+// the shutdown time, then what is left is told and cut.
+func (s *server) stop(h *http.Server) error {
+	now := s.current.Load()
+	s.log.Info("stopping", "within", now.shutdown)
+	now.gateway.Drain()
+	ctx, cancel := context.WithTimeout(context.Background(), now.shutdown)
+	defer cancel()
+	err := h.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		now.gateway.Stop()
+		last, cancel := context.WithTimeout(context.Background(), lastWords)
+		defer cancel()
+		if err = h.Shutdown(last); err != nil {
+			s.log.Warn("calls were cut off", "error", err)
+			err = h.Close()
+		}
+	}
+	return errors.Join(err, now.opened.Close())
+}
+
+// watchSignals calls reload on SIGHUP until ctx ends.
+func watchSignals(ctx context.Context, reload func()) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-hup:
+			reload()
+		case <-ctx.Done():
+			return
+		}
+	}
 }

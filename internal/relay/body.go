@@ -139,8 +139,20 @@ func (w *Writer) hold(p []byte) {
 	}
 }
 
+// unseen asks whether a body that Message does not see may be sent.
+func (w *Writer) unseen() error {
+	if w.o.Other == nil {
+		return nil
+	}
+	return w.o.Other()
+}
+
 // pass sends what was held and p, and from now on everything as it comes.
 func (w *Writer) pass(p []byte) {
+	if err := w.unseen(); err != nil {
+		w.stop(err)
+		return
+	}
 	w.phase = passing
 	if w.length >= 0 {
 		w.out.Set("Content-Length", strconv.FormatInt(w.length, 10))
@@ -160,6 +172,9 @@ func (w *Writer) finishBody() {
 		return
 	}
 	out, err := w.inspect(body)
+	if err == nil && !isMessage(body) {
+		err = w.unseen()
+	}
 	if err != nil {
 		w.stop(err)
 		return

@@ -41,6 +41,10 @@ type Options struct {
 	// sent is false an error refuses the answer; afterwards it drops the message
 	// and ends the stream with Broken.
 	Message func(msg []byte, sent bool) ([]byte, error)
+	// Other is told, before anything is sent, that the body is no message and
+	// will not be seen by Message, or that there is none. An error refuses the
+	// answer.
+	Other func() error
 	// Whole wants bodies of any size up to MaxMessage seen by Message, and larger
 	// ones refused. Without it a body over Inspect is streamed on unseen.
 	Whole bool

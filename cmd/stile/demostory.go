@@ -1,0 +1,207 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/stile-mcp/stile/stiletest"
+)
+
+// story tells what goes over the wire in words and in the lines that matter, for
+// a terminal of 80 columns.
+type story struct {
+	out      io.Writer
+	demo     *demo
+	recorder stiletest.Recorder
+	told     int                  // how many exchanges have been told
+	all      []stiletest.Exchange // everything told
+}
+
+func newStory(out io.Writer, d *demo) *story { return &story{out: out, demo: d} }
+
+func (s *story) opening() {
+	fmt.Fprintf(s.out, `Everything in one process, on loopback:
+
+  an MCP server with notes    %s
+  an authorization server     %s
+  Stile in front of the notes %s
+
+The notes server knows nothing of tokens. A client made with the go-sdk now does
+what Claude or VS Code would do.
+`, s.demo.upstream, s.demo.issuer.URL(), s.demo.url)
+}
+
+func (s *story) chapter(title string) {
+	fmt.Fprintf(s.out, "\n%s\n%s\n", title, strings.Repeat("=", len(title)))
+}
+
+func (s *story) say(text string) { fmt.Fprintf(s.out, "\n%s\n", text) }
+
+// exchanges tells what has gone over the wire since the last time.
+func (s *story) exchanges() {
+	seen := s.recorder.Exchanges()
+	for _, e := range seen[s.told:] {
+		s.all = append(s.all, e)
+		s.exchange(e)
+	}
+	s.told = len(seen)
+}
+
+// exchange tells one request and its answer. The GET stream and notifications
+// are left out: they only keep the connection.
+func (s *story) exchange(e stiletest.Exchange) {
+	u, err := url.Parse(e.URL)
+	if err != nil || e.Status == 0 {
+		return
+	}
+	toStile := strings.HasPrefix(s.demo.url, u.Scheme+"://"+u.Host)
+	switch {
+	case toStile && u.Path == demoPath:
+		s.message(e)
+	case toStile:
+		s.line("client", "GET "+u.Path, "where do I get a token?", e.Status)
+		s.detail(member(e.ResponseBody, "authorization_servers"), member(e.ResponseBody, "scopes_supported"))
+	case strings.HasPrefix(u.Path, "/.well-known/"):
+		s.line("client", "GET "+u.Path, "what can you do?", e.Status)
+	case u.Query().Get("response_type") == "code":
+		s.line("client", "GET "+u.Path, "may I? (the person's browser)", e.Status)
+		s.detail("scope    = "+u.Query().Get("scope"), "resource = "+u.Query().Get("resource"))
+	case e.Method == "POST" && strings.Contains(e.RequestBody, "grant_type="):
+		s.line("client", "POST "+u.Path, "the code for a token, please", e.Status)
+		s.detail("granted: " + member(e.ResponseBody, "scope"))
+	case e.Method == "POST":
+		s.line("client", "POST "+u.Path, "I am a new client", e.Status)
+	}
+}
+
+// message tells one MCP message to Stile.
+func (s *story) message(e stiletest.Exchange) {
+	var m struct {
+		Method string `json:"method"`
+		ID     any    `json:"id"`
+		Params struct {
+			Name      string          `json:"name"`
+			Arguments json.RawMessage `json:"arguments"`
+		} `json:"params"`
+	}
+	if json.Unmarshal([]byte(e.RequestBody), &m) != nil || m.ID == nil {
+		return
+	}
+	what := m.Method
+	if m.Params.Name != "" {
+		what += " " + m.Params.Name + " " + string(m.Params.Arguments)
+	}
+	s.line("client", "POST "+demoPath, what, e.Status)
+	if c := e.Response.Get("WWW-Authenticate"); c != "" {
+		s.challenge(c)
+	}
+	var answer struct {
+		Result struct {
+			Content []struct {
+				Text string `json:"text"`
+			} `json:"content"`
+			IsError bool `json:"isError"`
+		} `json:"result"`
+	}
+	if json.Unmarshal([]byte(e.ResponseBody), &answer) == nil && answer.Result.IsError && len(answer.Result.Content) > 0 {
+		s.detail("isError: " + answer.Result.Content[0].Text)
+	}
+}
+
+func (s *story) line(from, request, meaning string, status int) {
+	fmt.Fprintf(s.out, "\n  %s → %s\n      %s\n  ← %d\n", from, request, meaning, status)
+}
+
+// challenge takes the header apart, a parameter a line. A value that would not
+// fit stands on a line of its own.
+func (s *story) challenge(header string) {
+	s.detail("WWW-Authenticate:")
+	for parameter := range strings.SplitSeq(header, ", ") {
+		name, value, _ := strings.Cut(parameter, "=")
+		if len(parameter) <= width-8 {
+			s.detail("  " + parameter)
+			continue
+		}
+		s.detail("  "+name+"=", wrap(value, "    "))
+	}
+}
+
+// width is what a line may have, in columns.
+const width = 80
+
+// wrap breaks text between words so that it fits behind an indentation.
+func wrap(text, indent string) string {
+	var b strings.Builder
+	column := width
+	for word := range strings.FieldsSeq(text) {
+		if column+1+len(word) > width-len("      ") && column > len(indent) {
+			if b.Len() > 0 {
+				b.WriteString("\n      ")
+			}
+			b.WriteString(indent)
+			column = len(indent)
+		} else {
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += len(word)
+	}
+	return b.String()
+}
+
+func (s *story) detail(lines ...string) {
+	for _, l := range lines {
+		if l != "" {
+			fmt.Fprintf(s.out, "      %s\n", l)
+		}
+	}
+}
+
+// invitation says how to go on by hand.
+func (s *story) invitation() {
+	token := s.demo.issuer.Token(stiletest.Claims{Scope: "notes:read", Audience: []string{s.demo.url},
+		Expiry: time.Now().Add(demoToken)})
+	fmt.Fprintf(s.out, `
+Now you. It stays up until Ctrl-C. A token with notes:read, good for an hour:
+
+TOKEN=%s
+
+Refused, with the header a client steps up by:
+
+curl -i %s -H "Authorization: Bearer $TOKEN" \
+  -H 'Content-Type: application/json' \
+  -H 'Accept: application/json, text/event-stream' \
+  -d '{"jsonrpc":"2.0","id":1,"method":"tools/call",
+       "params":{"name":"delete_note","arguments":{"id":"1"}}}'
+
+In front of your own server: write a stile.yaml (docs/config.md) and run
+  go run ./cmd/stile serve -c stile.yaml
+`, token, s.demo.url)
+}
+
+// member is one member of a JSON object, as text, with its name.
+func member(object, name string) string {
+	var m map[string]json.RawMessage
+	if json.Unmarshal([]byte(object), &m) != nil || m[name] == nil {
+		return ""
+	}
+	return name + " = " + string(m[name])
+}
+
+// textOf is the text of a tool result.
+func textOf(r *mcp.CallToolResult) string {
+	var b strings.Builder
+	for _, c := range r.Content {
+		if t, ok := c.(*mcp.TextContent); ok {
+			b.WriteString(t.Text)
+		}
+	}
+	return b.String()
+}

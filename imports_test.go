@@ -1,0 +1,89 @@
+package stile_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/stile-mcp/stile"
+
+// mayImport says which of our packages each package may import, and why no
+// other: the way of a request has one direction (ARCHITECTURE.md), and a stage
+// uses the values of earlier stages only.
+var mayImport = map[string]struct {
+	packages string
+	why      string
+}{
+	"scope":            {"", "scopes are plain values; they know no stage"},
+	"message":          {"", "reading a message needs nothing but the JSON reader"},
+	"authenticate":     {"scope internal/fetch internal/problem", "who asks is known before what is asked"},
+	"authorize":        {"authenticate message scope internal/problem", "a policy judges values of earlier stages and writes nothing"},
+	"challenge":        {"scope message", "a refusal is words; it decides nothing"},
+	"session":          {"internal/problem", "a sealed id is bytes; whose it is comes in as a value"},
+	"forward":          {"message session challenge internal/sse internal/relay internal/problem", "what is forwarded was decided before"},
+	"internal/problem": {"", "a mistake is a value"},
+	"internal/fetch":   {"", "fetching knows no stage"},
+	"internal/sse":     {"", "an event stream knows no stage"},
+	"internal/relay":   {"internal/sse", "the way back is mechanics; hooks decide"},
+	"stiletest":        {"authenticate message scope internal/sse", "a fake knows nothing of the gateway it is put beside"},
+	".": {"authenticate message session authorize challenge scope internal/problem internal/relay internal/sse",
+		"the gateway takes any http.Handler as upstream, so it does not know forward, and nothing of the programs around it"},
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	seen := map[string]bool{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "node_modules" || d.Name() == "tools" || (strings.HasPrefix(d.Name(), ".") && path != ".")) {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		pkg := filepath.ToSlash(filepath.Dir(path))
+		seen[pkg] = true
+		checkImports(t, pkg, path)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range mayImport {
+		if !seen[pkg] {
+			t.Errorf("%s has import rules but no files: take it out of the table", pkg)
+		}
+	}
+}
+
+func checkImports(t *testing.T, pkg, path string) {
+	rule, ok := mayImport[pkg]
+	if !ok {
+		if pkg == "cmd/stile" || strings.HasPrefix(pkg, "cmd/stile/") || strings.HasPrefix(pkg, "interop") || strings.HasPrefix(pkg, "bench") {
+			return // programs may import everything
+		}
+		t.Errorf("%s: package %s has no import rule: add one, with its reason", path, pkg)
+		return
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := " " + rule.packages + " "
+	for _, spec := range file.Imports {
+		name, _ := strconv.Unquote(spec.Path.Value)
+		if name != module && !strings.HasPrefix(name, module+"/") {
+			continue
+		}
+		target := strings.TrimPrefix(strings.TrimPrefix(name, module), "/")
+		if !strings.Contains(allowed, " "+target+" ") {
+			t.Errorf("%s imports %q: not allowed, because %s", path, name, rule.why)
+		}
+	}
+}

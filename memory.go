@@ -1,0 +1,119 @@
+package stile
+
+import (
+	"sync"
+	"time"
+
+	"github.com/stile-mcp/stile/authenticate"
+	"github.com/stile-mcp/stile/message"
+	"github.com/stile-mcp/stile/scope"
+)
+
+// refusalMemory remembers who was challenged for what, so that a newer token
+// that still lacks it is told so in words instead of being sent to log in again
+// and again (DES-28). It is bounded: the oldest half is forgotten when full.
+type refusalMemory struct {
+	window time.Duration
+
+	mu      sync.Mutex // guards the maps
+	current map[refusalKey]refusal
+	old     map[refusalKey]refusal
+}
+
+// maxRefusals bounds each of the two generations of memory.
+const maxRefusals = 10_000
+
+// refusalKey is who asked for which operation at which endpoint. The client is
+// part of it: another client of the same person starts afresh.
+type refusalKey struct {
+	endpoint, issuer, subject, client, operation string
+}
+
+// refusal is the last challenge that was sent for a key.
+type refusal struct {
+	token   [32]byte // hash of the token that was refused
+	at      time.Time
+	missing string
+	held    string
+	told    time.Time // when a newer token was first answered in-band
+}
+
+func newRefusalMemory(window time.Duration) *refusalMemory {
+	return &refusalMemory{window: window, current: map[refusalKey]refusal{}, old: map[refusalKey]refusal{}}
+}
+
+func keyOf(endpoint string, id *authenticate.Identity, call *message.Call) refusalKey {
+	operation := call.Method + "\x00" + call.Name + "\x00" + call.URI
+	if call.Method == "" {
+		operation = string(rune('0' + call.Kind))
+	}
+	return refusalKey{endpoint, id.Issuer, id.Subject, id.ClientID, operation}
+}
+
+// challenge decides whether a refusal is sent as a challenge. It is false only
+// for a token issued after the last challenge for the same operation and the
+// same missing scopes, for the length of the window: then asking again did not
+// help. A token without iat is always challenged, and so is a token from before
+// the challenge (a second device of the same person).
+func (m *refusalMemory) challenge(key refusalKey, id *authenticate.Identity, missing scope.Set) bool {
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last, known := m.find(key)
+	lacks := missing.String()
+	if known && last.missing == lacks && last.token != id.TokenHash && issuedAfter(id, last.at) {
+		if last.told.IsZero() {
+			last.told = now
+			m.put(key, last)
+		}
+		if now.Sub(last.told) < m.window {
+			return false
+		}
+	}
+	if !known || last.missing != lacks || last.token != id.TokenHash {
+		m.put(key, refusal{token: id.TokenHash, at: now, missing: lacks, held: id.Scopes.String()})
+	}
+	return true
+}
+
+// issuedAfter reports whether a token is newer than a moment. iat has whole
+// seconds, so a token of the same second does not count as newer.
+func issuedAfter(id *authenticate.Identity, at time.Time) bool {
+	return !id.IssuedAt.IsZero() && id.IssuedAt.Unix() > at.Unix()
+}
+
+// elevated returns what was held when this operation was last refused, and
+// forgets it: the call that is allowed now is the end of that step-up (DES-46).
+func (m *refusalMemory) elevated(key refusalKey) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last, ok := m.find(key)
+	if !ok {
+		return ""
+	}
+	delete(m.current, key)
+	delete(m.old, key)
+	return last.held
+}
+
+// empty reports whether there is nothing to look up.
+func (m *refusalMemory) empty() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.current) == 0 && len(m.old) == 0
+}
+
+func (m *refusalMemory) find(key refusalKey) (refusal, bool) {
+	if r, ok := m.current[key]; ok {
+		return r, true
+	}
+	r, ok := m.old[key]
+	return r, ok
+}
+
+func (m *refusalMemory) put(key refusalKey, r refusal) {
+	if len(m.current) >= maxRefusals {
+		m.old, m.current = m.current, make(map[refusalKey]refusal)
+	}
+	m.current[key] = r
+}

@@ -1,0 +1,202 @@
+package stile
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/stile-mcp/stile/authenticate"
+	"github.com/stile-mcp/stile/challenge"
+	"github.com/stile-mcp/stile/internal/problem"
+	"github.com/stile-mcp/stile/message"
+	"github.com/stile-mcp/stile/session"
+)
+
+// New checks the whole configuration and builds a Gateway from it. The error is
+// a list of every mistake, each with its place in Config and what was expected.
+func New(c Config) (*Gateway, error) {
+	c.setDefaults()
+	var mistakes problem.List
+	public := checkPublicURL(c.PublicURL, &mistakes)
+	checkOrigins(&c, &mistakes)
+	sessions := newSealer(&c, &mistakes)
+	g := &Gateway{
+		publicURL: c.PublicURL,
+		endpoints: map[string]*endpoint{},
+		documents: map[string]*document{},
+		sessions:  sessions,
+		audit:     &auditLog{w: c.Audit},
+		memory:    newRefusalMemory(c.RefusalWindow),
+		config:    c,
+	}
+	g.ids.start()
+	if len(c.Servers) == 0 {
+		mistakes.Add("servers", "", "at least one server")
+	}
+	names := map[string]bool{}
+	for i := range c.Servers {
+		g.addServer(&c.Servers[i], "servers["+strconv.Itoa(i)+"]", names, &mistakes)
+	}
+	if err := mistakes.Err(); err != nil {
+		return nil, err
+	}
+	g.guard = newGuard(public, &c)
+	g.cors = newCrossOrigin(g.guard)
+	g.draining, g.drain = context.WithCancel(context.Background())
+	g.stopping, g.stop = context.WithCancel(context.Background())
+	return g, nil
+}
+
+func (c *Config) setDefaults() {
+	if c.SessionMaxAge == 0 {
+		c.SessionMaxAge = DefaultSessionMaxAge
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Audit == nil {
+		c.Audit = io.Discard
+		c.Log.Warn("decisions are not recorded: no audit log is configured")
+	}
+	if c.MaxBody == 0 {
+		c.MaxBody = message.DefaultMaxBody
+	}
+	if c.BodyTimeout == 0 {
+		c.BodyTimeout = DefaultBodyTimeout
+	}
+	if c.KeepAlive == 0 {
+		c.KeepAlive = DefaultKeepAlive
+	}
+	if c.RefusalWindow == 0 {
+		c.RefusalWindow = DefaultRefusalWindow
+	}
+}
+
+// checkPublicURL wants an origin: what is put before every path.
+func checkPublicURL(raw string, mistakes *problem.List) *url.URL {
+	u, err := url.Parse(raw)
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" ||
+		u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || challenge.CheckURL(raw) != nil {
+		mistakes.Add("public_url", raw, `scheme and host such as "https://mcp.example.com", without path, query or trailing slash`)
+		return &url.URL{}
+	}
+	return u
+}
+
+func checkOrigins(c *Config, mistakes *problem.List) {
+	for i, o := range c.AllowedOrigins {
+		u, err := url.Parse(o)
+		if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+			mistakes.Add("allowed_origins["+strconv.Itoa(i)+"]", o, `an origin such as "https://app.example.com"; "*" is not one`)
+		}
+	}
+	for i, h := range c.AllowedHosts {
+		if h == "" || strings.ContainsAny(h, "/*@ ") {
+			mistakes.Add("allowed_hosts["+strconv.Itoa(i)+"]", h, "a host name or address without a port")
+		}
+	}
+}
+
+func newSealer(c *Config, mistakes *problem.List) *session.Sealer {
+	keys := c.SessionKeys
+	if len(keys) == 0 {
+		keys = [][]byte{make([]byte, 32)}
+		rand.Read(keys[0])
+	}
+	sealer, err := session.New(session.Config{Keys: keys, MaxAge: c.SessionMaxAge})
+	if err != nil {
+		mistakes.Add("session_keys", "", err.Error())
+	}
+	return sealer
+}
+
+var (
+	serverName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	serverPath = regexp.MustCompile(`^/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?$`)
+)
+
+// addServer checks one server and makes its endpoint and its metadata document.
+func (g *Gateway) addServer(s *Server, at string, names map[string]bool, mistakes *problem.List) {
+	before := len(*mistakes)
+	switch {
+	case !serverName.MatchString(s.Name):
+		mistakes.Add(at+".name", s.Name, "letters, digits, dots, dashes and underscores, 64 at most")
+	case names[s.Name]:
+		mistakes.Add(at+".name", s.Name, "a name that no other server has")
+	}
+	names[s.Name] = true
+	switch {
+	case !serverPath.MatchString(s.Path):
+		mistakes.Add(at+".path", s.Path, `a path such as "/mcp", without a trailing slash`)
+	case g.endpoints[s.Path] != nil:
+		mistakes.Add(at+".path", s.Path, "a path that no other server has")
+	case reserved(s.Path):
+		mistakes.Add(at+".path", s.Path, "a path that Stile does not answer itself")
+	}
+	if s.Upstream == nil {
+		mistakes.Add(at+".upstream", "", "the handler that calls are forwarded to")
+	}
+	if s.Policy == nil {
+		mistakes.Add(at+".policy", "", "a policy; nothing is allowed without one")
+	} else if len(s.Verifiers) == 0 && !s.Policy.Anonymous() {
+		mistakes.Add(at+".verifiers", "", "an issuer or API keys: nobody could call this server")
+	}
+	if s.Policy != nil && s.Policy.NeedsTools() && s.Tools == nil {
+		mistakes.Add(at+".tools", "", "a ToolCatalogue, because the policy reads `tool`")
+	}
+	authenticator, err := authenticate.New(authenticate.Options{Verifiers: s.Verifiers})
+	if err != nil {
+		mistakes.Add(at+".verifiers", "", err.Error())
+	}
+	if len(*mistakes) > before {
+		return
+	}
+	e := &endpoint{name: s.Name, path: s.Path, upstream: s.Upstream, policy: s.Policy, verifiers: s.Verifiers,
+		authenticator: authenticator, tools: s.Tools, issuers: s.Issuers}
+	g.endpoints[s.Path] = e
+	g.describe(e, at, mistakes)
+}
+
+func reserved(path string) bool {
+	return path == "/healthz" || path == "/readyz" || strings.HasPrefix(path, "/.well-known/")
+}
+
+// describe makes the protected-resource document of an endpoint (DES-30).
+func (g *Gateway) describe(e *endpoint, at string, mistakes *problem.List) {
+	path := strings.TrimSuffix(e.path, "/")
+	e.metadataURL = MetadataURL(g.publicURL, e.path)
+	prefix := ""
+	if len(e.issuers) > 0 {
+		prefix = e.issuers[0].ScopePrefix
+	}
+	doc, err := newDocument(Resource(g.publicURL, e.path), e.name, e.issuers, prefixed(e.policy.Baseline(), prefix))
+	if err != nil {
+		mistakes.Add(at, "", err.Error())
+		return
+	}
+	g.documents[wellKnown+path] = doc
+	switch {
+	case !g.config.RootMetadata:
+	case len(g.config.Servers) > 1:
+		mistakes.Add("root_metadata", "true", "false with more than one server: the root document can describe only one")
+	default:
+		g.documents[wellKnown] = doc
+	}
+}
+
+// Resource is the resource identifier of an endpoint: what clients send as
+// `resource` and what a token's audience must be (RFC 8707, REQ-13).
+func Resource(publicURL, path string) string {
+	return publicURL + strings.TrimSuffix(path, "/")
+}
+
+// MetadataURL is where the protected-resource document of an endpoint stands:
+// the well-known part inserted before the path (RFC 9728 §3.1).
+func MetadataURL(publicURL, path string) string {
+	return publicURL + wellKnown + strings.TrimSuffix(path, "/")
+}
