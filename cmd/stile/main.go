@@ -1,7 +1,7 @@
 // Command stile puts OAuth scopes in front of MCP servers.
 //
-// Its exit codes: 0, all went well; 1, the configuration has mistakes, the call
-// that was explained would be refused, or something failed; 2, the command line
+// Its exit codes: 0, all went well; 1, the configuration has mistakes, something
+// failed, or with explain --fail the call would be refused; 2, the command line
 // could not be understood.
 package main
 
@@ -67,7 +67,7 @@ type usageError struct{ text string }
 
 func (e usageError) Error() string { return e.text }
 
-// errRefused ends explain with exit code 1 when everything has been said.
+// errRefused ends explain --fail with exit code 1 when everything has been said.
 var errRefused = errors.New("refused")
 
 // run is the whole program, for main and for tests. It returns the exit code.
