@@ -56,7 +56,7 @@ func (s *KeySet) discover(ctx context.Context) (*discovery, error) {
 		}
 		failed = append(failed, fmt.Errorf("metadata of %s: %w", s.issuer, err))
 		// Without an answer the other forms, at the same host, would only wait.
-		if e := (*fetch.Error)(nil); ctx.Err() != nil || (errors.As(err, &e) && e.Status == 0) {
+		if r.Status == 0 {
 			break
 		}
 	}
