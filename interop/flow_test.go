@@ -91,7 +91,9 @@ func goFlow(t *testing.T, endpoint, era string, op operation) *report {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
 	defer cancel()
-	recorder := &recorder{}
+	recorder := &recorder{transport: http.DefaultTransport.(*http.Transport).Clone()}
+	// A connection that was opened and never used holds up the gateway's end.
+	defer recorder.transport.CloseIdleConnections()
 	r := &report{}
 	if err := goSession(ctx, r, &http.Client{Transport: recorder}, endpoint, era, op); err != nil {
 		r.Error = err.Error()
@@ -176,6 +178,8 @@ func goCall(ctx context.Context, session *mcp.ClientSession, op operation) (any,
 
 // recorder is a RoundTripper that remembers every exchange, in order.
 type recorder struct {
+	transport *http.Transport
+
 	mu        sync.Mutex
 	exchanges []*exchange
 }
@@ -190,7 +194,7 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	r.mu.Lock()
 	r.exchanges = append(r.exchanges, entry)
 	r.mu.Unlock()
-	response, err := http.DefaultTransport.RoundTrip(request)
+	response, err := r.transport.RoundTrip(request)
 	if err != nil {
 		return nil, err
 	}
