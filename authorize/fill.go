@@ -3,8 +3,6 @@ package authorize
 import (
 	"errors"
 	"slices"
-
-	"github.com/stile-mcp/stile/scope"
 )
 
 // errUnwritten is a variable of which nothing is known before the call.
@@ -81,11 +79,11 @@ func (q *query) holdsLike(o option) bool {
 		return false
 	}
 	for _, t := range o {
-		fits := func(token string) bool { return t.fits(token) }
+		fits := t.fits
 		if len(t.vars) == 0 {
 			fits = func(string) bool { return q.p.graph.Satisfies(q.id.Scopes, t.literals[0]) }
 		}
-		if !slices.ContainsFunc(scope.Set(q.id.Scopes), fits) {
+		if !slices.ContainsFunc(q.id.Scopes, fits) {
 			return false
 		}
 	}

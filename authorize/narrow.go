@@ -41,6 +41,7 @@ func (p *Policy) Narrow(id *authenticate.Identity, call *message.Call) ([]byte, 
 			kept = append(kept, e.of(list))
 		case Fail:
 			return nil, fmt.Errorf("subscriptions/listen: %w", d.Err)
+		default: // dropped
 		}
 	}
 	if len(kept) == len(elements) {

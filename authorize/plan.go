@@ -157,14 +157,13 @@ func (j *joined) choose(choice []int) scope.Set {
 	return set
 }
 
-// advance goes to the next choice, the last need changing fastest. It is false
-// after the last.
-func (j *joined) advance(choice []int) bool {
+// advance goes to the next choice, the last need changing fastest, and from the
+// last back to the first.
+func (j *joined) advance(choice []int) {
 	for i := len(choice) - 1; i >= 0; i-- {
 		if choice[i]++; choice[i] < len(j.needs[i].options) {
-			return true
+			return
 		}
 		choice[i] = 0
 	}
-	return false
 }

@@ -32,7 +32,7 @@ func (r *reference) has(want string) bool {
 		seen[from] = true
 		for left, right := range r.config.Implies {
 			prefix, wild := strings.CutSuffix(left, "*")
-			if left != from && !(wild && strings.HasPrefix(from, prefix)) {
+			if left != from && (!wild || !strings.HasPrefix(from, prefix)) {
 				continue
 			}
 			for _, next := range right {
@@ -77,7 +77,7 @@ func (r *reference) decide(name string) (authorize.Outcome, int) {
 	for _, rule := range r.config.Rules {
 		for _, pattern := range rule.Tools {
 			prefix, wild := strings.CutSuffix(pattern, "*")
-			if pattern != name && !(wild && strings.HasPrefix(name, prefix)) {
+			if pattern != name && (!wild || !strings.HasPrefix(name, prefix)) {
 				continue
 			}
 			matched = true

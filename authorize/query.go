@@ -205,7 +205,7 @@ func (j *joined) repeats(options []scope.Set) bool {
 	if len(j.needs) == 0 {
 		return false
 	}
-	return slices.EqualFunc(j.needs[len(j.needs)-1].options, options, func(a, b scope.Set) bool { return slices.Equal(a, b) })
+	return slices.EqualFunc(j.needs[len(j.needs)-1].options, options, slices.Equal[scope.Set])
 }
 
 // amend notes, for lists, what was left out of the need that was just taken.

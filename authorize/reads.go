@@ -58,6 +58,7 @@ func (c *condition) readFrom(a *ast.AST) {
 			if key, ok := constantKey(e); ok {
 				c.readPath(e, key)
 			}
+		default: // reads nothing by itself
 		}
 	}))
 }

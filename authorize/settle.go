@@ -2,6 +2,7 @@ package authorize
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/stile-mcp/stile/authenticate"
@@ -198,7 +199,7 @@ func (p *Policy) Extend(id *authenticate.Identity, d Decision, scopes scope.Set)
 			wanted = wanted.Union(scope.Set{token})
 		}
 	}
-	names := append(d.Rules[:len(d.Rules):len(d.Rules)], "upstream")
+	names := append(slices.Clone(d.Rules), "upstream")
 	if len(p.graph.Missing(id.Scopes, wanted)) == 0 {
 		return Decision{Outcome: Deny, Required: d.Required, Rules: names,
 			Reason: "the MCP server refused this, and signing in again would not change it. Ask whoever runs it."}

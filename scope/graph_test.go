@@ -161,7 +161,7 @@ func step(implies map[string][]string, from string) map[string]bool {
 	next := map[string]bool{}
 	for left, right := range implies {
 		prefix, wild := strings.CutSuffix(left, "*")
-		if left != from && !(wild && strings.HasPrefix(from, prefix)) {
+		if left != from && (!wild || !strings.HasPrefix(from, prefix)) {
 			continue
 		}
 		for _, r := range right {
