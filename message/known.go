@@ -135,6 +135,9 @@ type operation struct {
 	mirrored bool
 	// modern says that only 2026-07-28 and later know the method.
 	modern bool
+	// legacy says that 2026-07-28 has it no more. A server must then answer 404
+	// (REQ-29), so what it would act on may be missing.
+	legacy bool
 }
 
 // operations are the requests a client may send, of every revision.
@@ -142,8 +145,8 @@ var operations = index(
 	operation{method: "tools/call", target: targetName, mirrored: true},
 	operation{method: "prompts/get", target: targetName, mirrored: true},
 	operation{method: "resources/read", target: targetURI, mirrored: true},
-	operation{method: "resources/subscribe", target: targetURI},
-	operation{method: "resources/unsubscribe", target: targetURI},
+	operation{method: "resources/subscribe", target: targetURI, legacy: true},
+	operation{method: "resources/unsubscribe", target: targetURI, legacy: true},
 	operation{method: "completion/complete", target: targetRef},
 	operation{method: "tasks/get", target: targetTask, mirrored: true},
 	operation{method: "tasks/update", target: targetTask, mirrored: true},

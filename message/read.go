@@ -225,6 +225,9 @@ func (s *scanner) operand(c *Call, op *operation) {
 		s.expect(slotArguments, '{', "params.arguments must be an object")
 		c.Args = s.found[slotArguments]
 	case targetURI:
+		if op.legacy && c.Era == Era2026 && s.found[slotURI] == nil {
+			return
+		}
 		c.URI = s.text(slotURI, "params.uri")
 	case targetTask:
 		c.TaskID = s.text(slotTaskID, "params.taskId")
