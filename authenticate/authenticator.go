@@ -98,8 +98,36 @@ func (a *Authenticator) Authenticate(r *http.Request) (*Identity, *Error) {
 	if id, err := a.cache.get(&hash, time.Now()); id != nil || err != nil {
 		return id, err
 	}
+	if err := a.glance(token); err != nil {
+		return nil, err
+	}
 	return a.wait(r.Context(), token, hash)
 }
+
+// glancer is a verifier that can refuse most bad tokens at a glance, without
+// network, signature or waiting. A refusal must be what Verify would return; nil
+// says nothing.
+type glancer interface {
+	refuses(token string) *Error
+}
+
+// glance refuses what no verifier would have to work for, so that a flood of bad
+// tokens costs less than good traffic: neither goroutine nor room in a cache.
+func (a *Authenticator) glance(token string) *Error {
+	for _, v := range a.verifiers {
+		g, ok := v.(glancer)
+		if !ok {
+			return nil
+		}
+		if err := g.refuses(token); err == nil || err.Kind != Unknown {
+			return err
+		}
+	}
+	return errUnknown
+}
+
+// errUnknown is told when no verifier knows a token.
+var errUnknown = invalid("the token is expired or revoked or not known here", nil)
 
 // byKey asks only the API keys: what comes in X-API-Key is nobody else's to see.
 func (a *Authenticator) byKey(key string) (*Identity, *Error) {
@@ -172,9 +200,8 @@ func (a *Authenticator) verify(ctx context.Context, token string, hash [sha256.S
 	if unavailable != nil {
 		return outcome{nil, unavailable}
 	}
-	err := invalid("the token is expired, revoked or not known here", nil)
-	a.cache.refuse(hash, err, shortest, time.Now())
-	return outcome{nil, err}
+	a.cache.refuse(hash, errUnknown, shortest, time.Now())
+	return outcome{nil, errUnknown}
 }
 
 func lifetimes(v Verifier) (positive, negative time.Duration) {

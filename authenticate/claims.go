@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,6 +52,7 @@ type claimNames struct {
 type reader struct {
 	dec *jsontext.Decoder
 	src bytes.Reader
+	buf []byte // the name of the member at hand
 }
 
 var readers = sync.Pool{New: func() any {
@@ -65,7 +65,7 @@ var errNotObject = errors.New("expected one JSON object")
 
 // members calls f for each member of the one JSON object in data. Name and value
 // are good until f returns; the value is compact only if it was so in data.
-func members(data []byte, f func(name string, value jsontext.Value) error) error {
+func members(data []byte, f func(name []byte, value jsontext.Value) error) error {
 	r := readers.Get().(*reader)
 	defer func() {
 		r.src.Reset(nil)
@@ -81,11 +81,10 @@ func members(data []byte, f func(name string, value jsontext.Value) error) error
 		return errNotObject
 	}
 	for r.dec.PeekKind() != '}' {
-		token, err := r.dec.ReadToken()
+		name, err := r.name()
 		if err != nil {
 			return err
 		}
-		name := token.String()
 		value, err := r.dec.ReadValue()
 		if err != nil {
 			return err
@@ -103,18 +102,31 @@ func members(data []byte, f func(name string, value jsontext.Value) error) error
 	return nil
 }
 
+// name reads a member's name into a buffer that lives until the next one, since
+// reading the value moves what the decoder holds.
+func (r *reader) name() ([]byte, error) {
+	quoted, err := r.dec.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	r.buf, err = jsontext.AppendUnquote(r.buf[:0], quoted)
+	return r.buf, err
+}
+
 // readClaims reads a claims set strictly. An error means that it is not one JSON
 // object; a claim of the wrong type is told by claims.wrong, so that the issuer
 // can be looked at first.
 func readClaims(data []byte, names *claimNames) (claims, error) {
 	c := claims{scopeRank: len(names.scopes)}
-	err := members(data, func(name string, value jsontext.Value) error {
+	err := members(data, func(name []byte, value jsontext.Value) error {
 		c.take(name, value)
-		if name == names.subject {
+		if string(name) == names.subject {
 			c.subject = c.text(name, value)
 		}
-		if rank := slices.Index(names.scopes, name); rank >= 0 && rank < c.scopeRank && value.Kind() != 'n' {
-			c.scopeRank, c.scopes = rank, c.texts(name, value)
+		for rank, scopes := range names.scopes[:c.scopeRank] {
+			if string(name) == scopes && value.Kind() != 'n' {
+				c.scopeRank, c.scopes = rank, c.texts(name, value)
+			}
 		}
 		return nil
 	})
@@ -122,11 +134,11 @@ func readClaims(data []byte, names *claimNames) (claims, error) {
 }
 
 // take keeps a claim whose name is fixed. A null is as good as absent.
-func (c *claims) take(name string, value jsontext.Value) {
+func (c *claims) take(name []byte, value jsontext.Value) {
 	if value.Kind() == 'n' {
 		return
 	}
-	switch name {
+	switch string(name) {
 	case "iss":
 		c.issuer, c.hasIssuer = c.text(name, value), true
 	case "aud":
@@ -156,12 +168,12 @@ func (c *claims) take(name string, value jsontext.Value) {
 
 // mark keeps a claim that only some issuers use to say what a token is. Another
 // type of value means something else to its issuer, and nothing here.
-func (c *claims) mark(name string, value jsontext.Value) {
+func (c *claims) mark(name []byte, value jsontext.Value) {
 	if value.Kind() != '"' {
 		return
 	}
 	text := c.text(name, value)
-	switch name {
+	switch string(name) {
 	case "typ":
 		c.claimedType = text
 	case "token_use":
@@ -192,13 +204,13 @@ func (c *claims) isAccessToken(declared bool) bool {
 	return !c.hash && (!c.nonce || marked)
 }
 
-func (c *claims) fault(name, want string) {
+func (c *claims) fault(name []byte, want string) {
 	if c.wrong == nil {
 		c.wrong = fmt.Errorf("claim %.40q: expected %s", name, want)
 	}
 }
 
-func (c *claims) text(name string, value jsontext.Value) string {
+func (c *claims) text(name []byte, value jsontext.Value) string {
 	if value.Kind() == 'n' {
 		return ""
 	}
@@ -217,7 +229,7 @@ func (c *claims) text(name string, value jsontext.Value) string {
 }
 
 // texts reads a string or an array of strings.
-func (c *claims) texts(name string, value jsontext.Value) []string {
+func (c *claims) texts(name []byte, value jsontext.Value) []string {
 	switch value.Kind() {
 	case '"':
 		return []string{c.text(name, value)}
@@ -241,7 +253,7 @@ func (c *claims) texts(name string, value jsontext.Value) []string {
 // milliseconds where seconds are meant, and would never end.
 const lastSecond = 253402300799
 
-func (c *claims) date(name string, value jsontext.Value) numericDate {
+func (c *claims) date(name []byte, value jsontext.Value) numericDate {
 	if value.Kind() != '0' {
 		c.fault(name, "a number of seconds")
 		return numericDate{}

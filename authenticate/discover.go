@@ -66,8 +66,8 @@ func (s *KeySet) discover(ctx context.Context) (*discovery, error) {
 func (s *KeySet) readMetadata(body []byte) (*discovery, error) {
 	var c claims
 	var issuer, jwksURI string
-	err := members(body, func(name string, value jsontext.Value) error {
-		switch name {
+	err := members(body, func(name []byte, value jsontext.Value) error {
+		switch string(name) {
 		case "issuer":
 			issuer = c.text(name, value)
 		case "jwks_uri":

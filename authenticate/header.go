@@ -69,8 +69,8 @@ func decodePart(part string) ([]byte, error) {
 
 func readHeader(raw []byte) (header, error) {
 	var h header
-	err := members(raw, func(name string, value jsontext.Value) error {
-		switch name {
+	err := members(raw, func(name []byte, value jsontext.Value) error {
+		switch string(name) {
 		case "alg":
 			h.alg, h.hasAlg = h.text(value), true
 		case "kid":

@@ -209,6 +209,15 @@ func (v *JWT) glance(token string) (*header, *Error) {
 	return &parts.header, v.mapping.check(&c, parts.header.declared(), time.Now())
 }
 
+// refuses is glance, and a look at the keys that are at hand.
+func (v *JWT) refuses(token string) *Error {
+	h, refusal := v.glance(token)
+	if refusal != nil {
+		return refusal
+	}
+	return v.keys.hopeless(h)
+}
+
 func (v *JWT) checkHeader(h *header) *Error {
 	switch {
 	case h.wrong:

@@ -64,8 +64,8 @@ func parseKeys(data []byte) ([]publicKey, error) {
 		keys []publicKey
 		has  bool
 	)
-	err := members(data, func(name string, value jsontext.Value) error {
-		if name != "keys" || value.Kind() != '[' {
+	err := members(data, func(name []byte, value jsontext.Value) error {
+		if string(name) != "keys" || value.Kind() != '[' {
 			return nil
 		}
 		has = true
@@ -122,9 +122,9 @@ func parseKey(raw jsontext.Value) (publicKey, error) {
 // forSignatures looks at use and key_ops (RFC 7517 §4.2, §4.3) and refuses
 // symmetric keys before anything is made of them.
 func forSignatures(raw jsontext.Value) error {
-	return members(raw, func(name string, value jsontext.Value) error {
+	return members(raw, func(name []byte, value jsontext.Value) error {
 		var c claims
-		switch name {
+		switch string(name) {
 		case "kty":
 			if c.text(name, value) == "oct" {
 				return errUnfit
@@ -144,18 +144,18 @@ func forSignatures(raw jsontext.Value) error {
 
 // match returns the keys that may have signed a token with this header: those of
 // its kid, or without a kid the only key that fits (RFC 7515 §4.1.4).
-func match(keys []publicKey, kid string, hasKid bool, alg string) (found []any, known bool) {
+func match(keys []publicKey, h *header) (found []any, known bool) {
 	for i := range keys {
 		k := &keys[i]
-		if hasKid && k.id != kid {
+		if h.hasKid && k.id != h.kid {
 			continue
 		}
 		known = true
-		if k.fits(alg) {
+		if k.fits(h.alg) {
 			found = append(found, k.key)
 		}
 	}
-	if !hasKid && len(found) > 1 {
+	if !h.hasKid && len(found) > 1 {
 		return nil, known
 	}
 	return found, known

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,20 +147,56 @@ func (s *KeySet) find(ctx context.Context, h *header) ([]any, *Error) {
 	if err != nil {
 		return nil, s.unavailable(err)
 	}
-	found, known := match(ring.keys, h.kid, h.hasKid, h.alg)
+	found, known := match(ring.keys, h)
 	if len(found) > 0 {
 		return found, nil
 	}
-	if known || !h.hasKid || len(h.kid) > maxKeyID {
-		return nil, invalid("the token is signed with an unknown key", fmt.Errorf("no key for kid %.60q and alg %.20q", h.kid, h.alg))
+	if known || !mayAppear(h) {
+		return nil, noSuchKey(h)
 	}
 	if err := s.lookAgain(ctx, h.kid); err != nil {
 		return nil, s.unavailable(err)
 	}
-	if found, _ = match(s.current.Load().keys, h.kid, true, h.alg); len(found) > 0 {
+	if found, _ = match(s.current.Load().keys, h); len(found) > 0 {
 		return found, nil
 	}
-	return nil, invalid("the token is signed with an unknown key", fmt.Errorf("no key for kid %.60q", h.kid))
+	return nil, noSuchKey(h)
+}
+
+// hopeless is find without waiting: it refuses a header for which find would
+// have neither a key nor anything to ask the issuer.
+func (s *KeySet) hopeless(h *header) *Error {
+	now := time.Now()
+	ring := s.current.Load()
+	if ring == nil || !now.Before(ring.fresh) {
+		return nil
+	}
+	found, known := match(ring.keys, h)
+	if len(found) > 0 {
+		return nil
+	}
+	if !known && mayAppear(h) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.flight != nil || s.lastErr != nil || s.mayAsk(h.kid, now) {
+			return nil
+		}
+	}
+	return noSuchKey(h)
+}
+
+// mayAppear reports whether a key that is not there might be among newer ones.
+func mayAppear(h *header) bool { return h.hasKid && len(h.kid) <= maxKeyID }
+
+func noSuchKey(h *header) *Error {
+	return invalid("the token is signed with an unknown key", &noKeyError{h.kid, h.alg})
+}
+
+// noKeyError is put into words only where a log asks for them.
+type noKeyError struct{ kid, alg string }
+
+func (e *noKeyError) Error() string {
+	return fmt.Sprintf("no key for kid %.60q and alg %.20q", e.kid, e.alg)
 }
 
 // ring returns keys that may be used now. Keys just past their age are used while
@@ -226,7 +260,7 @@ func (s *KeySet) lookAgain(ctx context.Context, kid string) error {
 	f := s.flight
 	switch {
 	case f != nil:
-	case now.Before(s.missing[kid]) || now.Before(s.nextUnknown):
+	case !s.mayAsk(kid, now):
 		err = s.lastErr
 	default:
 		if f, err = s.startLocked(now); f != nil {
@@ -241,6 +275,11 @@ func (s *KeySet) lookAgain(ctx context.Context, kid string) error {
 	return err
 }
 
+// mayAsk reports whether an unknown key id is worth a fetch. The caller holds mu.
+func (s *KeySet) mayAsk(kid string, now time.Time) bool {
+	return !now.Before(s.missing[kid]) && !now.Before(s.nextUnknown)
+}
+
 // remember keeps an unknown key id. When there are too many, all are forgotten:
 // nextUnknown holds whatever is in here. The caller holds mu.
 func (s *KeySet) remember(kid string, now time.Time) {
@@ -248,92 +287,6 @@ func (s *KeySet) remember(kid string, now time.Time) {
 		clear(s.missing)
 	}
 	s.missing[kid] = now.Add(missingFor)
-}
-
-// refresh fetches the keys and tells everybody who waits.
-func (s *KeySet) refresh(f *flight) {
-	ctx, cancel := context.WithTimeout(context.Background(), refreshTimeout)
-	defer cancel()
-	ring, err := s.fetchKeys(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		s.nextTry = time.Now().Add(backoff(s.failures, maxBackoff))
-		s.failures++
-	} else {
-		s.current.Store(ring)
-		s.failures, s.nextTry = 0, time.Time{}
-	}
-	s.lastErr, s.flight, f.err = err, nil, err
-	close(f.done)
-}
-
-// backoff is 1 s, 2 s, 4 s and so on up to a bound.
-func backoff(failures int, bound time.Duration) time.Duration {
-	return min(time.Second<<min(failures, 10), bound)
-}
-
-// fetchKeys asks the issuer. A panic over its bytes is an error like any other.
-func (s *KeySet) fetchKeys(ctx context.Context) (ring *keyring, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			ring, err = nil, fmt.Errorf("reading the keys panicked: %v", p)
-		}
-	}()
-	place := s.jwksURI
-	if place == "" {
-		if place, err = s.keysPlace(ctx); err != nil {
-			return nil, err
-		}
-	}
-	r, err := s.client.GetJSON(ctx, place)
-	if err == nil {
-		var keys []publicKey
-		if keys, err = parseKeys(r.Body); err == nil {
-			now := time.Now()
-			return &keyring{keys: keys, fetched: now, fresh: now.Add(s.freshFor(r.Header))}, nil
-		}
-	}
-	// The keys may have moved: look at the metadata again next time.
-	if d := s.discovered.Load(); d != nil {
-		s.discovered.Store(&discovery{jwksURI: d.jwksURI, raw: d.raw})
-	}
-	return nil, err
-}
-
-// keysPlace is the jwks_uri of the metadata, discovered anew when that is old. An
-// old one is used while the metadata cannot be had.
-func (s *KeySet) keysPlace(ctx context.Context) (string, error) {
-	old := s.discovered.Load()
-	if old != nil && time.Since(old.at) < discoveryMaxAge {
-		return old.jwksURI, nil
-	}
-	d, err := s.discover(ctx)
-	switch {
-	case err == nil:
-		s.discovered.Store(d)
-		return d.jwksURI, nil
-	case old != nil:
-		return old.jwksURI, nil
-	}
-	return "", err
-}
-
-// freshFor is max-age of Cache-Control (RFC 9111 §5.2.2) within our bounds.
-func (s *KeySet) freshFor(h http.Header) time.Duration {
-	age := s.maxAge
-	for directive := range strings.SplitSeq(h.Get("Cache-Control"), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
-		switch strings.ToLower(name) {
-		case "no-store", "no-cache":
-			return minKeyAge
-		case "max-age":
-			if seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
-				age = min(max(time.Duration(seconds)*time.Second, minKeyAge), maxKeyAge)
-			}
-		}
-	}
-	return age
 }
 
 // unavailable is 503 until the next attempt may be made.
