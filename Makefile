@@ -3,7 +3,7 @@
 GO    ?= go
 LINT  := bin/golangci-lint
 
-.PHONY: build test unit race interop lint docs setup clean
+.PHONY: build test unit race interop fuzz lint docs setup clean
 
 build:
 	$(GO) build -o bin/stile ./cmd/stile
@@ -21,6 +21,12 @@ race:
 # Real npm clients, a foreign authorization server and the conformance suite.
 interop: interop/node_modules/.package-lock.json
 	$(GO) test -count=1 -timeout 15m ./interop/...
+
+# Every fuzz target, FUZZTIME each; FUZZ picks some: make fuzz FUZZ='/message Fuzz'.
+FUZZTIME ?= 20s
+FUZZ     ?= .
+fuzz:
+	.ci/fuzz $(FUZZTIME) '$(FUZZ)'
 
 interop/node_modules/.package-lock.json: interop/package-lock.json interop/package.json
 	cd interop && npm ci --no-audit --no-fund
