@@ -322,8 +322,9 @@ func TestIntrospectionQueue(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 				defer cancel()
 				kind := authenticate.Kind(0)
-				if _, err := v.Verify(ctx, fmt.Sprint("token", i)); err != nil {
-					kind = err.(*authenticate.Error).Kind
+				var e *authenticate.Error
+				if _, err := v.Verify(ctx, fmt.Sprint("token", i)); errors.As(err, &e) {
+					kind = e.Kind
 				}
 				mu.Lock()
 				defer mu.Unlock()

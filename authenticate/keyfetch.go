@@ -68,14 +68,14 @@ func (s *KeySet) keysPlace(ctx context.Context) (string, error) {
 		return old.jwksURI, nil
 	}
 	d, err := s.discover(ctx)
-	switch {
-	case err == nil:
-		s.discovered.Store(d)
-		return d.jwksURI, nil
-	case old != nil:
-		return old.jwksURI, nil
+	if err != nil {
+		if old == nil {
+			return "", err
+		}
+		d = old
 	}
-	return "", err
+	s.discovered.Store(d)
+	return d.jwksURI, nil
 }
 
 // freshFor is max-age of Cache-Control (RFC 9111 §5.2.2) within our bounds.
