@@ -50,6 +50,12 @@ type Config struct {
 	// RootMetadata serves the protected-resource document of the only endpoint
 	// at the root well-known URL too. Refused with more than one server (DES-30).
 	RootMetadata bool
+	// RelayIssuerMetadata serves the authorization server metadata of the only
+	// issuer, as it was discovered, at this host's own RFC 8414 URL, for clients
+	// of the time before RFC 9728 (revision 2025-03-26) that look nowhere else.
+	// Clients that compare the issuer with the URL, as they must today, find it
+	// through the protected-resource document instead.
+	RelayIssuerMetadata bool
 	// RefusalWindow is how long a newer token that still lacks what was
 	// challenged is answered in-band instead of with a second 403 (DES-28).
 	// Default 60 s; negative: never.
@@ -75,6 +81,14 @@ type Server struct {
 	Verifiers []authenticate.Verifier
 	// Issuers are advertised as authorization_servers, byte for byte (DES-30).
 	Issuers []*authenticate.Profile
+	// Broad names every scope of the policy in the 401 and the metadata instead of
+	// the baseline, for clients that never step up (DES-08). Whoever logs in is
+	// then asked for everything at once.
+	Broad bool
+	// InBandChallenge answers a tools/call that lacks scopes with an error result
+	// that carries the challenge in _meta["mcp/www_authenticate"] and status 200,
+	// which ChatGPT reads, instead of with a 403, which everyone else does (DES-35).
+	InBandChallenge bool
 	// Tools is where the annotations of the server's tools are kept. It is only
 	// needed when the policy reads `tool`; the same catalogue must then be in the
 	// policy's Config.Tools.

@@ -11,6 +11,7 @@ import (
 	"github.com/stile-mcp/stile/authenticate"
 	"github.com/stile-mcp/stile/authorize"
 	"github.com/stile-mcp/stile/message"
+	"github.com/stile-mcp/stile/scope"
 	"github.com/stile-mcp/stile/session"
 )
 
@@ -47,7 +48,9 @@ type endpoint struct {
 	verifiers     []authenticate.Verifier
 	tools         *ToolCatalogue
 	issuers       []*authenticate.Profile
-	metadataURL   string // of the protected-resource document
+	metadataURL   string    // of the protected-resource document
+	first         scope.Set // what a first login is told to ask for (DES-08)
+	inBand        bool      // challenges go into tool results (DES-35)
 }
 
 // exchange is one request on its way. Each stage fills in what it found.

@@ -8,6 +8,7 @@ import (
 	"github.com/rs/cors"
 
 	"github.com/stile-mcp/stile/authenticate"
+	"github.com/stile-mcp/stile/internal/problem"
 	"github.com/stile-mcp/stile/scope"
 )
 
@@ -18,10 +19,19 @@ const wellKnown = "/.well-known/oauth-protected-resource"
 // metadataMaxAge is how long a client may keep the document, in seconds.
 const metadataMaxAge = 300
 
-// document is a protected-resource document, encoded once.
+// document is one that clients read to find their way.
 type document struct {
-	body []byte
-	cors *cors.Cors
+	content func() []byte // nil: not to be had now
+	cors    *cors.Cors
+}
+
+func publicDocument(content func() []byte) *document {
+	return &document{content: content, cors: cors.New(cors.Options{
+		AllowedOrigins: []string{"*"},
+		AllowedMethods: []string{http.MethodGet, http.MethodHead},
+		AllowedHeaders: []string{"*"},
+		MaxAge:         preflightSeconds,
+	})}
 }
 
 // resourceMetadata is the document of RFC 9728 §2 that clients of MCP read.
@@ -33,13 +43,13 @@ type resourceMetadata struct {
 	ResourceName         string   `json:"resource_name,omitempty"`
 }
 
-// newDocument describes one endpoint. The scopes are the baseline, the same list
-// that the 401 names (DES-08), never what a step-up would ask for.
-func newDocument(resource, name string, issuers []*authenticate.Profile, baseline scope.Set) (*document, error) {
+// newDocument describes one endpoint. The scopes are the same list that the 401
+// names (DES-08): the baseline, never what a step-up would ask for.
+func newDocument(resource, name string, issuers []*authenticate.Profile, scopes scope.Set) (*document, error) {
 	m := resourceMetadata{
 		Resource:             resource,
 		AuthorizationServers: []string{},
-		ScopesSupported:      baseline,
+		ScopesSupported:      scopes,
 		BearerMethods:        []string{"header"},
 		ResourceName:         name,
 	}
@@ -50,22 +60,46 @@ func newDocument(resource, name string, issuers []*authenticate.Profile, baselin
 	if err != nil {
 		return nil, err
 	}
-	anyone := cors.New(cors.Options{
-		AllowedOrigins: []string{"*"},
-		AllowedMethods: []string{http.MethodGet, http.MethodHead},
-		AllowedHeaders: []string{"*"},
-		MaxAge:         preflightSeconds,
-	})
-	return &document{body: body, cors: anyone}, nil
+	return publicDocument(func() []byte { return body }), nil
 }
 
-// serveMetadata answers for the protected-resource documents and reports whether
-// the path is one of theirs. They are public: any origin may read them.
+// issuerMetadata is where an authorization server's metadata stands (RFC 8414 §3).
+const issuerMetadata = "/.well-known/oauth-authorization-server"
+
+// relayIssuer adds the document of Config.RelayIssuerMetadata.
+func (g *Gateway) relayIssuer(mistakes *problem.List) {
+	if !g.config.RelayIssuerMetadata {
+		return
+	}
+	var keys *authenticate.KeySet
+	for _, s := range g.endpoints {
+		for _, v := range s.verifiers {
+			of, ok := v.(interface{ Keys() *authenticate.KeySet })
+			if !ok {
+				continue
+			}
+			if keys != nil && keys.Issuer() != of.Keys().Issuer() {
+				mistakes.Add("relay_issuer_metadata", "true", "false with more than one issuer: one document can describe only one")
+				return
+			}
+			keys = of.Keys()
+		}
+	}
+	if keys == nil {
+		mistakes.Add("relay_issuer_metadata", "true", "false without an issuer whose metadata is discovered")
+		return
+	}
+	g.documents[issuerMetadata] = publicDocument(keys.Metadata)
+}
+
+// serveMetadata answers for the documents that clients find their way by and
+// reports whether the path is one of theirs. Any origin may read them.
 func (g *Gateway) serveMetadata(w http.ResponseWriter, r *http.Request) bool {
 	doc, ok := g.documents[r.URL.Path]
 	if !ok {
 		return false
 	}
+	body := doc.content()
 	doc.cors.HandlerFunc(w, r)
 	if r.Method == http.MethodOptions {
 		if r.Header.Get("Access-Control-Request-Method") == "" {
@@ -74,16 +108,21 @@ func (g *Gateway) serveMetadata(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	}
 	h := w.Header()
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	switch {
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		h.Set("Allow", "GET, HEAD, OPTIONS")
 		w.WriteHeader(http.StatusMethodNotAllowed)
+		return true
+	case body == nil:
+		h.Set("Retry-After", "5")
+		w.WriteHeader(http.StatusServiceUnavailable)
 		return true
 	}
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "public, max-age="+strconv.Itoa(metadataMaxAge))
-	h.Set("Content-Length", strconv.Itoa(len(doc.body)))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if r.Method == http.MethodGet {
-		_, _ = w.Write(doc.body)
+		_, _ = w.Write(body)
 	}
 	return true
 }

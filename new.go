@@ -42,6 +42,7 @@ func New(c Config) (*Gateway, error) {
 	for i := range c.Servers {
 		g.addServer(&c.Servers[i], "servers["+strconv.Itoa(i)+"]", names, &mistakes)
 	}
+	g.relayIssuer(&mistakes)
 	if err := mistakes.Err(); err != nil {
 		return nil, err
 	}
@@ -157,7 +158,10 @@ func (g *Gateway) addServer(s *Server, at string, names map[string]bool, mistake
 		return
 	}
 	e := &endpoint{name: s.Name, path: s.Path, upstream: s.Upstream, policy: s.Policy, verifiers: s.Verifiers,
-		authenticator: authenticator, tools: s.Tools, issuers: s.Issuers}
+		authenticator: authenticator, tools: s.Tools, issuers: s.Issuers, inBand: s.InBandChallenge, first: s.Policy.Baseline()}
+	if s.Broad {
+		e.first = s.Policy.Catalogue()
+	}
 	g.endpoints[s.Path] = e
 	g.describe(e, at, mistakes)
 }
@@ -174,7 +178,7 @@ func (g *Gateway) describe(e *endpoint, at string, mistakes *problem.List) {
 	if len(e.issuers) > 0 {
 		prefix = e.issuers[0].ScopePrefix
 	}
-	doc, err := newDocument(Resource(g.publicURL, e.path), e.name, e.issuers, prefixed(e.policy.Baseline(), prefix))
+	doc, err := newDocument(Resource(g.publicURL, e.path), e.name, e.issuers, prefixed(e.first, prefix))
 	if err != nil {
 		mistakes.Add(at, "", err.Error())
 		return

@@ -159,10 +159,10 @@ func (x *exchange) refuseCall(d authorize.Decision) challenge.Refusal {
 	}
 }
 
-// baseChallenge asks for the baseline, as the metadata does (DES-08).
+// baseChallenge asks for what the metadata names (DES-08).
 func (x *exchange) baseChallenge() challenge.Challenge {
 	return challenge.Challenge{
-		Scope:            prefixed(x.s.policy.Baseline(), x.prefix()),
+		Scope:            prefixed(x.s.first, x.prefix()),
 		ResourceMetadata: x.s.metadataURL,
 	}
 }
@@ -249,15 +249,26 @@ func plain(s string) bool {
 // grant would help, or it was just tried (DES-21, DES-28), and the message is a
 // request that can be answered.
 func (x *exchange) isFinal(d *denial) bool {
-	return (d.again || d.decision.Outcome == authorize.Deny) && x.call.Kind == message.Request
+	if x.call == nil || x.call.Kind != message.Request {
+		return false
+	}
+	return d.again || d.decision.Outcome == authorize.Deny || x.inBandChallenge(d)
+}
+
+// inBandChallenge reports whether a challenge goes into the result of a tool.
+func (x *exchange) inBandChallenge(d *denial) bool {
+	return x.s.inBand && d.decision.Outcome == authorize.Challenge && x.call.Method == "tools/call"
 }
 
 // answerInBand answers a final denial with status 200: an error result for
 // tools/call, a JSON-RPC error for anything else.
 func (x *exchange) answerInBand(d *denial) {
 	outcome := "deny"
-	if d.again {
+	switch {
+	case d.again:
 		outcome = "deny_again"
+	case x.inBandChallenge(d):
+		outcome = "challenge"
 	}
 	if !x.recordRefusal(http.StatusOK, outcome, d) {
 		x.internal().Write(x.w)
@@ -265,7 +276,11 @@ func (x *exchange) answerInBand(d *denial) {
 	}
 	in := challenge.InBand{ID: x.call.ID, Tool: x.call.Method == "tools/call", Modern: x.call.Era == message.Era2026,
 		Text: d.decision.Reason, RequestID: x.requestID}
-	if d.again {
+	switch {
+	case x.inBandChallenge(d) && !d.again:
+		c := ChallengeFor(x.s.policy, x.s.metadataURL, x.identity, x.call, d.decision)
+		in.Challenge, in.Text = &c, c.Description
+	case d.again:
 		prefix := x.prefix()
 		in.Text = subject(x.call) + " needs " + strings.Join(prefixed(d.decision.Missing, prefix), " ") +
 			", which was asked for but not granted. Sign in again and grant it, or ask whoever runs the authorization server for it."

@@ -63,12 +63,15 @@ func (f *File) assemble(log *slog.Logger) (stile.Config, closers, mistakes) {
 		AllowedOrigins: f.AllowedOrigins,
 		AllowedHosts:   f.AllowedHosts,
 		RootMetadata:   f.RootMetadata,
-		SessionMaxAge:  time.Duration(f.SessionMaxAge),
-		MaxBody:        int64(f.MaxBody),
-		BodyTimeout:    time.Duration(f.BodyTimeout),
-		KeepAlive:      time.Duration(f.KeepAlive),
-		RefusalWindow:  time.Duration(f.RefusalWindow),
-		Log:            log,
+
+		RelayIssuerMetadata: f.RelayIssuerMetadata,
+
+		SessionMaxAge: time.Duration(f.SessionMaxAge),
+		MaxBody:       int64(f.MaxBody),
+		BodyTimeout:   time.Duration(f.BodyTimeout),
+		KeepAlive:     time.Duration(f.KeepAlive),
+		RefusalWindow: time.Duration(f.RefusalWindow),
+		Log:           log,
 	}
 	who, opened, found := f.newCallers()
 	if len(found) > 0 {
@@ -128,7 +131,8 @@ func (f *File) newCallers() (callers, closers, mistakes) {
 func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile.Server, *forward.HTTP, mistakes) {
 	var found mistakes
 	p := f.policies[e.Name]
-	server := stile.Server{Name: e.Name, Path: e.Value.Path, Policy: p.compiled, Issuers: who.profiles}
+	server := stile.Server{Name: e.Name, Path: e.Value.Path, Policy: p.compiled, Issuers: who.profiles,
+		Broad: e.Value.Advertise == advertiseBroad, InBandChallenge: e.Value.InBandChallenge}
 	if p.compiled.NeedsTools() {
 		server.Tools = &p.tools
 	}

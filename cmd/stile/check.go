@@ -137,6 +137,9 @@ func (s *Server) check(list *problem.List, at string) {
 	if s.Command == nil && s.Env != nil {
 		list.Add(at+".env", "", "expected only with command")
 	}
+	if s.Advertise != advertiseBaseline && s.Advertise != advertiseBroad {
+		list.Add(at+".advertise", s.Advertise, "expected baseline or broad")
+	}
 	if !slices.Contains(isolations, s.Isolation) {
 		list.Add(at+".isolation", s.Isolation, "expected session, caller or shared")
 	} else if s.Command == nil && s.Isolation != defaultIsolation {

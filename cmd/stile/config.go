@@ -45,6 +45,10 @@ type File struct {
 	// Serve the protected-resource document at the root well-known URL too, for
 	// clients that look nowhere else. Only with a single server. Default false.
 	RootMetadata bool `yaml:"root_metadata"`
+	// Serve the metadata of the only issuer at this host's own
+	// /.well-known/oauth-authorization-server, for clients of 2025-03-26 that
+	// look nowhere else. Default false.
+	RelayIssuerMetadata bool `yaml:"relay_issuer_metadata"`
 	// Where the audit goes, one JSON object a line for every decision: stderr,
 	// stdout, or the path of a file that is appended to. A decision that cannot be
 	// written is not acted on. Default stderr.
@@ -173,6 +177,15 @@ type Server struct {
 	Policy *authorize.Config `yaml:"policy"`
 	// A file that holds the policy alone. Either policy or policy_file.
 	PolicyFile string `yaml:"policy_file"`
+	// What a first login is told to ask for, by the 401 and the metadata.
+	// baseline: the policy's baseline. broad: every scope of the policy, for
+	// clients that never step up; whoever logs in is asked for everything at
+	// once. Default baseline.
+	Advertise string `yaml:"advertise"`
+	// Answer a tool call that lacks scopes with status 200 and an error result
+	// that carries the challenge, which ChatGPT reads, instead of with a 403,
+	// which every other client does. Default false.
+	InBandChallenge bool `yaml:"in_band_challenge"`
 }
 
 // Defaults of the file; what is not here is the default of the library.
@@ -180,6 +193,8 @@ const (
 	defaultListen          = "127.0.0.1:8080"
 	defaultAudit           = "stderr"
 	defaultIsolation       = "session"
+	advertiseBaseline      = "baseline"
+	advertiseBroad         = "broad"
 	defaultShutdownTimeout = 10 * time.Second
 )
 
@@ -196,6 +211,7 @@ func (f *File) applyDefaults() {
 	}
 	for i := range f.Servers {
 		setDefault(&f.Servers[i].Value.Isolation, defaultIsolation)
+		setDefault(&f.Servers[i].Value.Advertise, advertiseBaseline)
 	}
 }
 

@@ -91,6 +91,7 @@ api_keys:
 allowed_origins: [https://app.example.com]
 allowed_hosts: [mcp.internal]
 root_metadata: true
+relay_issuer_metadata: true
 audit: audit.log
 session_keys: ["${K}"]
 session_max_age: 12h
@@ -101,7 +102,7 @@ refusal_window: off
 shutdown_timeout: 1s
 dangerously_open_to_everyone_on_the_network: true
 servers:
-  z: {path: /z, url: "http://127.0.0.1:9000/mcp", headers: {X-Key: "a ${S}"}, policy: {baseline: "notes:read"}}
+  z: {path: /z, url: "http://127.0.0.1:9000/mcp", headers: {X-Key: "a ${S}"}, advertise: broad, in_band_challenge: true, policy: {baseline: "notes:read"}}
 `, fakeAround(map[string]string{"S": "secret", "K": strings.Repeat("k", 32)}, map[string]string{"hash": strings.Repeat("a", 64) + "\r\n"}))
 	f.source, f.policies, f.Servers[0].Value.Policy = nil, nil, nil
 	want := &File{
@@ -112,12 +113,12 @@ servers:
 			ScopeClaims:   []string{"scp"}, ScopePrefix: "api://", Grantable: []string{"notes:*"}, SubjectClaim: "oid",
 			Algorithms: []string{"EdDSA"}, ClockSkew: Duration(time.Minute), NonInteractiveClients: []string{"job"}, RequireATJWT: true}},
 		APIKeys:        []APIKey{{Name: "ci", SHA256: strings.Repeat("a", 64), Subject: "ci", Scopes: "notes:read notes:write"}},
-		AllowedOrigins: []string{"https://app.example.com"}, AllowedHosts: []string{"mcp.internal"}, RootMetadata: true,
+		AllowedOrigins: []string{"https://app.example.com"}, AllowedHosts: []string{"mcp.internal"}, RootMetadata: true, RelayIssuerMetadata: true,
 		Audit: "audit.log", SessionKeys: []string{strings.Repeat("k", 32)}, SessionMaxAge: Duration(12 * time.Hour),
 		MaxBody: 1 << 20, BodyTimeout: Duration(10 * time.Second), KeepAlive: switchedOff, RefusalWindow: switchedOff,
 		ShutdownTimeout: Duration(time.Second), OpenToEveryone: true,
 		Servers: ordered[Server]{{Name: "z", Value: Server{Path: "/z", URL: "http://127.0.0.1:9000/mcp",
-			Isolation: "session", Headers: map[string]string{"X-Key": "a secret"}}}},
+			Isolation: "session", Headers: map[string]string{"X-Key": "a secret"}, Advertise: "broad", InBandChallenge: true}}},
 	}
 	if diff := cmp.Diff(want, f, cmp.AllowUnexported(File{})); diff != "" {
 		t.Error(diff)
