@@ -260,6 +260,8 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(x.call.Body)), nil }
 		out.Body, _ = out.GetBody()
 		out.ContentLength = int64(len(x.call.Body))
+		// Written afresh too: parameters could tell the upstream to read it otherwise.
+		out.Header.Set("Content-Type", "application/json")
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package stile
 import (
 	"errors"
 	"fmt"
+	"mime"
 	"net"
 	"net/http"
 	"net/netip"
@@ -109,17 +110,21 @@ func tooLarge(limit int64) error {
 	return &formError{status: http.StatusRequestEntityTooLarge, text: fmt.Sprintf("the body is over %d bytes", limit)}
 }
 
-// checkMediaType wants one JSON body without a content coding: nothing may be
-// decided on bytes that the upstream would read differently.
+// checkMediaType wants one JSON body in UTF-8 without a content coding: nothing
+// may be decided on bytes that the upstream would read differently. Express, for
+// one, decodes a body that calls itself charset=utf-7 as that, in which quotes and
+// braces hide inside an innocent string.
 func checkMediaType(r *http.Request) error {
 	types := r.Header.Values("Content-Type")
-	if len(types) == 1 {
-		mediaType, _, _ := strings.Cut(types[0], ";")
-		if strings.EqualFold(strings.TrimSpace(mediaType), "application/json") && isIdentity(r.Header) {
+	if len(types) == 1 && isIdentity(r.Header) {
+		mediaType, params, err := mime.ParseMediaType(types[0])
+		charset, named := params["charset"]
+		if err == nil && mediaType == "application/json" && (!named || strings.EqualFold(charset, "utf-8")) {
 			return nil
 		}
 	}
-	return &formError{status: http.StatusUnsupportedMediaType, text: "the body must be application/json without a content encoding"}
+	return &formError{status: http.StatusUnsupportedMediaType,
+		text: "the body must be application/json in UTF-8 without a content encoding"}
 }
 
 func isIdentity(h http.Header) bool {

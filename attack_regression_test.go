@@ -1,0 +1,62 @@
+package stile_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stile-mcp/stile/stiletest"
+)
+
+// The tests in this file are attacks that once got through.
+
+// listCall is an innocent request of 2025.
+const listCall = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_notes","arguments":{}}}`
+
+// post is a POST by somebody who holds the baseline.
+func (f *fixture) post(t *testing.T, body string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, resource, strings.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("Authorization", "Bearer "+f.issuer.Token(stiletest.Claims{Scope: "notes:read", Audience: []string{resource}}))
+	for i := 0; i < len(header); i += 2 {
+		r.Header[header[i]] = []string{header[i+1]}
+	}
+	w := httptest.NewRecorder()
+	f.gateway.ServeHTTP(w, r)
+	return w
+}
+
+// accepted is an upstream that takes everything.
+func accepted(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) }
+
+// TestOtherCharsets sends a body that is list_notes in UTF-8 and delete_note in
+// UTF-7, which is what express.json() takes it for when Content-Type says so.
+func TestOtherCharsets(t *testing.T) {
+	f := newFixture(t, notesPolicy, accepted)
+	hidden := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_notes","arguments":{"a":"` +
+		`+ACI-,+ACI-x+ACI-:0},+ACI-name+ACI-:+ACI-delete_note+ACI-,+ACI-y+ACI-:{+ACI-z+ACI-:+ACI-"}}}`
+	for contentType, status := range map[string]int{
+		"application/json":                               http.StatusAccepted,
+		"application/json; charset=utf-8":                http.StatusAccepted,
+		`Application/JSON;charset="UTF-8"`:               http.StatusAccepted,
+		"application/json; profile=x":                    http.StatusAccepted,
+		"application/json; charset=utf-7":                http.StatusUnsupportedMediaType,
+		"application/json; charset=utf-16":               http.StatusUnsupportedMediaType,
+		"application/json; charset=":                     http.StatusUnsupportedMediaType,
+		"application/json; charset*=utf-8''utf-7":        http.StatusUnsupportedMediaType,
+		"application/json; charset=utf-8; charset=utf-7": http.StatusUnsupportedMediaType,
+		"application/json; charset=utf-8, charset=utf-7": http.StatusUnsupportedMediaType,
+	} {
+		if w := f.post(t, hidden, "Content-Type", contentType); w.Code != status {
+			t.Errorf("%s: status %d, want %d", contentType, w.Code, status)
+		}
+	}
+	for _, r := range f.upstream.Recorded() {
+		if got := r.Header.Values("Content-Type"); len(got) != 1 || got[0] != "application/json" {
+			t.Errorf("the upstream was told Content-Type %q", got)
+		}
+	}
+}
