@@ -78,6 +78,9 @@ func (p *Policy) judge(id *authenticate.Identity, call *message.Call) *joined {
 	case "prompts/get":
 		return q.named(&p.prompts, call.Name)
 	case "resources/subscribe", "resources/unsubscribe":
+		if call.URI == "" && call.Era == message.Era2026 {
+			return q.other() // 2026-07-28 has the method no more
+		}
 		q.method = withMethod(q.method, p.methods.find("resources/read"))
 		return q.resource(call.URI)
 	case "resources/read":

@@ -189,6 +189,8 @@ func TestDecide(t *testing.T) {
 		// Subscribing and completion need what their target needs.
 		{"notes:read", &message.Call{Kind: message.Request, Method: "resources/subscribe", URI: "file:///readme"}, "challenge", "notes:read files:read", "files:read", "rules[5]"},
 		{"notes:read", &message.Call{Kind: message.Request, Method: "resources/unsubscribe", URI: "file:///x"}, "deny", "", "", "default"},
+		{"notes:read", &message.Call{Kind: message.Request, Era: message.Era2026, Method: "resources/subscribe"}, "deny", "", "", "default"},
+		{"notes:read", &message.Call{Kind: message.Request, Era: message.Era2025, Method: "resources/subscribe"}, "fail", "", "", ""},
 		{"notes:read", complete("ref/prompt", "summarise"), "allow", "notes:read", "", "rules[6]"},
 		{"notes:read", complete("ref/prompt", "tuned"), "challenge", "notes:read tones", "tones", "rules[17]"},
 		{"notes:read", complete("ref/prompt", "other"), "deny", "", "", "default"},
