@@ -1,11 +1,16 @@
 package stile_test
 
 import (
+	"bufio"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/stile-mcp/stile"
 	"github.com/stile-mcp/stile/stiletest"
 )
 
@@ -59,4 +64,48 @@ func TestOtherCharsets(t *testing.T) {
 			t.Errorf("the upstream was told Content-Type %q", got)
 		}
 	}
+}
+
+// TestRefusedBodiesThatNeverCome opens requests whose bodies are announced and
+// never sent. What is refused without reading them must be answered all the same:
+// otherwise anybody without a token could hold connections for ever.
+func TestRefusedBodiesThatNeverCome(t *testing.T) {
+	f := newFixture(t, notesPolicy, accepted, func(c *stile.Config) { c.BodyTimeout = 50 * time.Millisecond })
+	server := httptest.NewServer(f.gateway)
+	defer server.Close()
+	for first, status := range map[string]int{
+		"POST /mcp": http.StatusUnauthorized,
+		"PUT /mcp":  http.StatusMethodNotAllowed,
+		"GET /mcp":  http.StatusUnauthorized,
+		"POST /":    http.StatusNotFound,
+		"POST /.well-known/oauth-protected-resource/mcp": http.StatusMethodNotAllowed,
+		"POST /healthz": http.StatusOK,
+	} {
+		for _, framing := range []string{"Content-Length: 9", "Transfer-Encoding: chunked"} {
+			if got := statusWithoutBody(t, server.Listener.Addr().String(), first, framing); got != status {
+				t.Errorf("%s with %s: status %d, want %d", first, framing, got, status)
+			}
+		}
+	}
+}
+
+// statusWithoutBody sends the head of a request alone and reads the answer's
+// status, 0 when there is none.
+func statusWithoutBody(t *testing.T, address, first, framing string) int {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second)) // only reached when the answer never comes
+	if _, err := io.WriteString(conn, first+" HTTP/1.1\r\nHost: 127.0.0.1\r\n"+framing+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return 0
+	}
+	_ = answer.Body.Close()
+	return answer.StatusCode
 }

@@ -72,6 +72,7 @@ type exchange struct {
 // ServeHTTP answers one request: of an endpoint, of the metadata about it, or of
 // the health probes.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.limitBody(w, r)
 	if g.serveHealth(w, r) || g.serveMetadata(w, r) {
 		return
 	}

@@ -153,6 +153,14 @@ func (g *guard) checkStream(x *exchange) error {
 	return &formError{status: http.StatusNotAcceptable, text: "a GET must accept text/event-stream"}
 }
 
+// limitBody bounds the time of a body that nobody may ever read: net/http takes
+// what is left of one before it sends a refusal, and would wait for it without end.
+func (g *Gateway) limitBody(w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.config.BodyTimeout))
+	}
+}
+
 // readBody reads a POST body whole, within the limits of size and time.
 func (x *exchange) readBody() ([]byte, error) {
 	deadline := http.NewResponseController(x.w)
