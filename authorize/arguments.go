@@ -109,7 +109,8 @@ func (e *lookalike) Error() string {
 	return fmt.Sprintf("the arguments have a member that differs from %q only in case", e.name)
 }
 
-// check looks for members of value that read like a guarded one.
+// check looks for members of value that read like a guarded one, and for those
+// that are of another kind than they are compared with.
 func (m *members) check(value any) error {
 	if m == nil {
 		return nil
@@ -125,7 +126,11 @@ func (m *members) check(value any) error {
 					return &lookalike{name}
 				}
 			}
-			if err := m.names[key].check(item); err != nil {
+			child := m.names[key]
+			if child != nil && !child.fits(item) {
+				return &wrongKind{key}
+			}
+			if err := child.check(item); err != nil {
 				return err
 			}
 			if err := m.each.check(item); err != nil {

@@ -139,7 +139,7 @@ func TestDecide(t *testing.T) {
 		{"notes:write", tool("delete_note", `{"permanent":true}`), "challenge", "notes:read notes:write notes:admin", "notes:admin", "rules[2] rules[3]"},
 		{"notes:write", tool("delete_note", `{"permanent":false}`), "allow", "notes:read notes:write", "", "rules[2]"},
 		{"notes:write", tool("delete_note", `{"permanent":null}`), "allow", "notes:read notes:write", "", "rules[2]"},
-		{"notes:write", tool("delete_note", `{"permanent":"true"}`), "allow", "notes:read notes:write", "", "rules[2]"},
+		{"notes:write", tool("delete_note", `{"permanent":"true"}`), "fail", "", "", "rules[2]"},
 		{"notes:write", tool("delete_note", `{}`), "allow", "notes:read notes:write", "", "rules[2]"},
 		{"notes:admin", tool("delete_note", `{"permanent":true}`), "allow", "notes:read notes:write notes:admin", "", "rules[2] rules[3]"},
 		{"notes:admin", tool("delete_note", `{"Permanent":true}`), "fail", "", "", "rules[2]"},

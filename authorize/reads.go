@@ -18,6 +18,8 @@ type members struct {
 	each *members
 	// loose are names that are read somewhere below, it cannot be told where.
 	loose []string
+	// kinds are what it is compared with.
+	kinds kinds
 }
 
 func (m *members) child(name string) *members {
@@ -58,6 +60,7 @@ func (c *condition) readFrom(a *ast.AST) {
 			if key, ok := constantKey(e); ok {
 				c.readPath(e, key)
 			}
+			c.readComparison(e)
 		default: // reads nothing by itself
 		}
 	}))

@@ -1,0 +1,48 @@
+package authorize_test
+
+import (
+	"testing"
+)
+
+// The tests in this file are attacks that once got through.
+
+// TestArgumentsOfAnotherType sends values that CEL finds different from what a
+// condition compares them with, and that lenient servers convert to it.
+func TestArgumentsOfAnotherType(t *testing.T) {
+	for _, c := range []struct{ when, args, want string }{
+		{"args.permanent == true", `{"permanent":true}`, "challenge"},
+		{"args.permanent == true", `{"permanent":false}`, "allow"},
+		{"args.permanent == true", `{"permanent":null}`, "allow"},
+		{"args.permanent == true", `{}`, "allow"},
+		{"args.permanent == true", `{"permanent":"true"}`, "fail"},
+		{"args.permanent == true", `{"permanent":1}`, "fail"},
+		{"args.permanent == true", `{"permanent":[true]}`, "fail"},
+		{"true == args.permanent", `{"permanent":"yes"}`, "fail"},
+		{"args['permanent'] == true", `{"permanent":"yes"}`, "fail"},
+		{"args.permanent != true", `{"permanent":"true"}`, "fail"},
+		{"args.count == 3", `{"count":"3"}`, "fail"},
+		{"args.count == 3", `{"count":3.0}`, "challenge"},
+		{"args.count == 3.5", `{"count":4}`, "allow"},
+		{"args.mode in ['all', 'some']", `{"mode":["all"]}`, "fail"},
+		{"args.mode in ['all', 'some']", `{"mode":"all"}`, "challenge"},
+		{"args.mode in ['all', 1]", `{"mode":1}`, "challenge"},
+		{"args.mode in ['all', 1]", `{"mode":true}`, "fail"},
+		{"args.force == true || args.force == 'true'", `{"force":"true"}`, "challenge"},
+		{"args.force == true || args.force == 'true'", `{"force":1}`, "fail"},
+		{"args.o.deep == true", `{"o":{"deep":"true"}}`, "fail"},
+		{"has(args.o.deep) && args.o.deep == true", `{"o":"{\"deep\":true}"}`, "fail"},
+		{"has(args.o.deep) && args.o.deep == true", `{"o":{"deep":true}}`, "challenge"},
+		{"has(args.o.deep) && args.o.deep == true", `{"o":{}}`, "allow"},
+		{"has(args.o) && args.o == null", `{"o":"x"}`, "allow"},
+		{"args.tags == ['a']", `{"tags":"[\"a\"]"}`, "fail"},
+		{"args.tags == ['a']", `{"tags":["a"]}`, "challenge"},
+		{"string(args.permanent) == 'true'", `{"permanent":"true"}`, "challenge"},
+		{"args.a == args.b", `{"a":"x","b":1}`, "allow"},
+	} {
+		p := parsePolicy(t, "baseline: r\nrules:\n  - tools: [d]\n    scopes: r\n  - tools: [d]\n    scopes: admin\n    when: "+
+			`"`+c.when+`"`+"\n")
+		if d := p.Decide(holder("r"), tool("d", c.args)); outcomes[d.Outcome] != c.want {
+			t.Errorf("%s with %s: %s (%v), want %s", c.when, c.args, outcomes[d.Outcome], d.Err, c.want)
+		}
+	}
+}
