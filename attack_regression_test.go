@@ -109,3 +109,25 @@ func statusWithoutBody(t *testing.T, address, first, framing string) int {
 	_ = answer.Body.Close()
 	return answer.StatusCode
 }
+
+// TestHeadersThatOnlyTheUpstreamWouldRead sends what some servers take for a
+// session id, a content coding, or the path and method that are asked for.
+func TestHeadersThatOnlyTheUpstreamWouldRead(t *testing.T) {
+	f := newFixture(t, notesPolicy, accepted)
+	names := []string{"Mcp_session_id", "MCP_Session_Id", "Content_encoding", "Mcp_param_x", "Last-Event-Id", "Range", "If-Range",
+		"X-Original-Url", "X-Original_url", "X-Rewrite-Url", "X-Http-Method-Override", "X-Http-Method", "X-Method-Override"}
+	var header []string
+	for _, name := range names {
+		header = append(header, name, "x")
+	}
+	if w := f.post(t, listCall, header...); w.Code != http.StatusAccepted {
+		t.Fatalf("status %d, want 202: %s", w.Code, w.Body)
+	}
+	for _, r := range f.upstream.Recorded() {
+		for _, name := range names {
+			if _, sent := r.Header[name]; sent {
+				t.Errorf("%s went upstream", name)
+			}
+		}
+	}
+}

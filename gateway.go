@@ -244,9 +244,7 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	out := x.r.WithContext(ctx)
 	out.Header = x.r.Header.Clone()
 	message.StripCredentials(out.Header)
-	for _, name := range browserHeaders {
-		out.Header.Del(name)
-	}
+	dropHeaders(out.Header, x.call.Kind == message.Stream)
 	// The mirrored headers are written afresh: one spelling, whatever the client's
 	// was (REQ-26).
 	message.SetHeaders(out.Header, x.call)
@@ -267,9 +265,30 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	return out
 }
 
-// browserHeaders are judged at the gateway; an upstream on another origin would
-// take them for a cross-site request. Connection could name others to be dropped.
-var browserHeaders = []string{"Connection", "Origin", "Referer", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User"}
+// droppedHeaders are not for an upstream. Those of browsers are judged at the
+// gateway; an upstream on another origin would take them for a cross-site request.
+// Connection could name others to be dropped. Range asks for a part of an answer,
+// in which a list cannot be read.
+var droppedHeaders = []string{"Connection", "Range", "If-Range", "Origin", "Referer",
+	"Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User"}
+
+// dropHeaders takes out those, and every name with an underscore: servers behind
+// CGI-like interfaces take it for a hyphen, and so Mcp_Session_Id for a session id
+// that was never opened here. Only the stream of the 2025 revisions is resumed
+// (REQ-23).
+func dropHeaders(h http.Header, stream bool) {
+	for _, name := range droppedHeaders {
+		h.Del(name)
+	}
+	for name := range h {
+		if strings.Contains(name, "_") {
+			delete(h, name)
+		}
+	}
+	if !stream {
+		h.Del("Last-Event-Id")
+	}
+}
 
 // sessionHeader names the session of the 2025 revisions.
 const sessionHeader = "Mcp-Session-Id"

@@ -6,8 +6,8 @@ import (
 )
 
 // credentialHeaders speak for the caller: credentials that are meant for the
-// gateway, and names under which front ends hand an identity to a server that
-// trusts them. A name ending in "-" stands for all that begin with it.
+// gateway, and names under which front ends hand an identity, or what was asked
+// for, to a server that trusts them. A name ending in "-" stands for all that begin with it.
 var credentialHeaders = []string{
 	// Credentials.
 	"Authorization",
@@ -21,7 +21,6 @@ var credentialHeaders = []string{
 	"X-ID-Token",
 	"X-Auth-",
 	"X-Authorization",
-	"X-Original-Authorization",
 	"X-Serverless-Authorization",
 	// Where a request came from, as front ends tell it.
 	"Forwarded",
@@ -35,6 +34,13 @@ var credentialHeaders = []string{
 	"X-Client-Cert",
 	"SSL-Client-",
 	"X-SSL-",
+	// What was asked for, as front ends tell it: some servers take the path or the
+	// method from there, past the one that was decided on.
+	"X-Original-",
+	"X-Rewrite-",
+	"X-HTTP-Method",
+	"X-HTTP-Method-Override",
+	"X-Method-Override",
 	// Who the caller is, as front ends tell it.
 	"Remote-",
 	"X-Remote-",
