@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -130,4 +132,32 @@ func TestHeadersThatOnlyTheUpstreamWouldRead(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRefusalsAreSmallInMemory calls many tools with long names that are all
+// challenged. What is remembered of each must not grow with the name.
+func TestRefusalsAreSmallInMemory(t *testing.T) {
+	f := newFixture(t, "baseline: notes:read\nrules:\n  - tools: ['*']\n    scopes: notes:write\n", accepted)
+	before := heap()
+	const calls, size = 16, 1 << 20
+	long := strings.Repeat("x", size)
+	for i := range calls {
+		body := strings.Replace(listCall, "list_notes", strconv.Itoa(i)+long, 1)
+		if w := f.post(t, body); w.Code != http.StatusForbidden {
+			t.Fatalf("status %d, want 403", w.Code)
+		}
+		f.audit.Reset()
+	}
+	if grown := heap() - before; grown > calls*size/4 {
+		t.Errorf("%d MiB are held after %d refusals of 1 MiB", grown>>20, calls)
+	}
+	runtime.KeepAlive(f)
+}
+
+// heap is the memory in use, in bytes.
+func heap() int64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
 }

@@ -1,6 +1,9 @@
 package stile
 
 import (
+	"crypto/sha256"
+	"io"
+	"strconv"
 	"sync"
 	"time"
 
@@ -24,17 +27,19 @@ type refusalMemory struct {
 const maxRefusals = 10_000
 
 // refusalKey is who asked for which operation at which endpoint. The client is
-// part of it: another client of the same person starts afresh.
+// part of it: another client of the same person starts afresh. The operation is
+// a digest: names and URIs are the caller's, and as long as a body may be.
 type refusalKey struct {
-	endpoint, issuer, subject, client, operation string
+	endpoint, issuer, subject, client string
+	operation                         [sha256.Size]byte
 }
 
 // refusal is the last challenge that was sent for a key.
 type refusal struct {
 	token   [32]byte // hash of the token that was refused
 	at      time.Time
-	missing string
-	held    string
+	missing [sha256.Size]byte // digest of what it lacked
+	held    scope.Set
 	told    time.Time // when a newer token was first answered in-band
 }
 
@@ -43,11 +48,19 @@ func newRefusalMemory(window time.Duration) *refusalMemory {
 }
 
 func keyOf(endpoint string, id *authenticate.Identity, call *message.Call) refusalKey {
-	operation := call.Method + "\x00" + call.Name + "\x00" + call.URI
-	if call.Method == "" {
-		operation = string(rune('0' + call.Kind))
-	}
+	operation := digest(strconv.Itoa(int(call.Kind)), call.Method, call.Name, call.URI)
 	return refusalKey{endpoint, id.Issuer, id.Subject, id.ClientID, operation}
+}
+
+// digest is a hash of texts without NUL.
+func digest(texts ...string) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	for _, text := range texts {
+		_, _ = io.WriteString(h, text) // never fails (hash.Hash)
+		_, _ = h.Write([]byte{0})
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 // challenge decides whether a refusal is sent as a challenge. It is false only
@@ -60,7 +73,7 @@ func (m *refusalMemory) challenge(key refusalKey, id *authenticate.Identity, mis
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	last, known := m.find(key)
-	lacks := missing.String()
+	lacks := digest(missing...)
 	if known && last.missing == lacks && last.token != id.TokenHash && issuedAfter(id, last.at) {
 		if last.told.IsZero() {
 			last.told = now
@@ -71,7 +84,7 @@ func (m *refusalMemory) challenge(key refusalKey, id *authenticate.Identity, mis
 		}
 	}
 	if !known || last.missing != lacks || last.token != id.TokenHash {
-		m.put(key, refusal{token: id.TokenHash, at: now, missing: lacks, held: id.Scopes.String()})
+		m.put(key, refusal{token: id.TokenHash, at: now, missing: lacks, held: id.Scopes})
 	}
 	return true
 }
@@ -93,7 +106,7 @@ func (m *refusalMemory) elevated(key refusalKey) string {
 	}
 	delete(m.current, key)
 	delete(m.old, key)
-	return last.held
+	return last.held.String()
 }
 
 // empty reports whether there is nothing to look up.
