@@ -28,8 +28,10 @@ const (
 
 // ensure learns the tools of the upstream when a call names one that is not
 // known and the policy needs its annotations. It asks within the caller's own
-// session, at most once in toolsPause. When it fails the condition that needed
-// the annotations fails, and with it the call.
+// session, once for all calls that wait, and after a success not again within
+// toolsPause. When it fails the condition that needed the annotations fails, and
+// with it these calls; the next one asks anew, since what failed may have been the
+// session of one caller.
 func (c *ToolCatalogue) ensure(x *exchange) error {
 	if c == nil || x.call.Method != "tools/call" || !x.s.policy.NeedsTools() {
 		return nil
@@ -37,13 +39,22 @@ func (c *ToolCatalogue) ensure(x *exchange) error {
 	if _, known := c.Annotations(x.call.Name); known {
 		return nil
 	}
-	c.fetching.Lock()
-	defer c.fetching.Unlock()
-	if _, known := c.Annotations(x.call.Name); known || time.Since(c.fetched) < toolsPause {
+	// The fetch does not end with the request that began it: others wait for it.
+	flight := c.fetches.DoChan("", func() (any, error) { return nil, c.fetch(x) })
+	select {
+	case done := <-flight:
+		return done.Err
+	case <-x.r.Context().Done():
+		return x.r.Context().Err()
+	}
+}
+
+// fetch asks for every page of the list.
+func (c *ToolCatalogue) fetch(x *exchange) error {
+	if last := c.fetched.Load(); last != nil && time.Since(*last) < toolsPause {
 		return nil
 	}
-	c.fetched = time.Now()
-	ctx, cancel := context.WithTimeout(x.r.Context(), toolsTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), toolsTimeout)
 	defer cancel()
 	cursor := ""
 	for range toolPages {
@@ -51,11 +62,17 @@ func (c *ToolCatalogue) ensure(x *exchange) error {
 		if err != nil {
 			return err
 		}
+		page, err := readToolsPage(answer)
+		if err != nil {
+			return err
+		}
 		c.learn("tools/list", answer)
-		if cursor = nextCursor(answer); cursor == "" {
-			return nil
+		if cursor = page; cursor == "" {
+			break
 		}
 	}
+	now := time.Now()
+	c.fetched.Store(&now)
 	return nil
 }
 
@@ -72,11 +89,14 @@ func (x *exchange) askTools(ctx context.Context, cursor string) ([]byte, error) 
 	if x.call.Era == message.Era2026 {
 		out.Header.Set("Mcp-Method", "tools/list")
 	}
-	out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	// All three: what still led to the body of the call would send a call that
+	// nobody has judged yet.
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	out.Body, _ = out.GetBody()
+	out.ContentLength = int64(len(body))
 	in := &collector{header: http.Header{}, status: http.StatusOK}
-	x.s.upstream.ServeHTTP(in, out)
-	if in.err != nil {
-		return nil, in.err
+	if err := in.collect(x.s.upstream, out); err != nil {
+		return nil, err
 	}
 	if in.status != http.StatusOK {
 		return nil, fmt.Errorf("tools/list was answered with status %d", in.status)
@@ -103,14 +123,21 @@ func (x *exchange) toolsRequest(cursor string) map[string]any {
 	return map[string]any{"jsonrpc": "2.0", "id": toolsID + "-" + strconv.Itoa(len(cursor)), "method": "tools/list", "params": params}
 }
 
-func nextCursor(answer []byte) string {
+// readToolsPage returns the cursor of the next page, empty after the last one. An
+// answer without a result is an error.
+func readToolsPage(answer []byte) (cursor string, err error) {
 	var page struct {
-		Result struct {
+		Result *struct {
 			NextCursor string `json:"nextCursor"`
 		} `json:"result"`
 	}
-	_ = json.Unmarshal(answer, &page)
-	return page.Result.NextCursor
+	switch err := json.Unmarshal(answer, &page); {
+	case err != nil:
+		return "", fmt.Errorf("the answer to tools/list cannot be read: %w", err)
+	case page.Result == nil:
+		return "", errors.New("tools/list was answered without a result")
+	}
+	return page.Result.NextCursor, nil
 }
 
 // collector is a ResponseWriter that keeps one bounded answer in memory.
@@ -125,6 +152,23 @@ func (c *collector) Header() http.Header    { return c.header }
 func (c *collector) WriteHeader(status int) { c.status = status }
 func (c *collector) Fail(err error)         { c.err = err }
 func (c *collector) Flush()                 {}
+
+// collect lets the upstream answer. A panic is an error here: http.ErrAbortHandler
+// says that an answer broke off, of which nothing was sent on, and nobody above
+// could catch another one.
+func (c *collector) collect(upstream http.Handler, r *http.Request) (err error) {
+	defer func() {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler:
+			err = errors.New("the answer to tools/list broke off")
+		default:
+			err = fmt.Errorf("panic while tools/list was answered: %v", p)
+		}
+	}()
+	upstream.ServeHTTP(c, r)
+	return c.err
+}
 
 var errToolsTooLong = errors.New("the answer to tools/list is too long")
 

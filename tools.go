@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // ToolCatalogue holds what a server says of its own tools: the annotations that
@@ -18,8 +20,8 @@ type ToolCatalogue struct {
 	mu    sync.Mutex // serialises writers
 	tools atomic.Pointer[map[string]map[string]any]
 
-	fetching sync.Mutex // serialises fetches
-	fetched  time.Time  // of the last fetch, guarded by fetching
+	fetches singleflight.Group
+	fetched atomic.Pointer[time.Time] // of the last fetch that went well
 }
 
 // maxTools bounds the catalogue; a server with more is not learnt further.
