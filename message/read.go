@@ -1,6 +1,7 @@
 package message
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -120,6 +121,8 @@ func (s *scanner) method(raw jsontext.Value) string {
 	switch {
 	case len(text) == 0:
 		s.refuse(CodeInvalidRequest, "method must not be empty")
+	case len(text) > MaxName:
+		s.refuse(CodeInvalidRequest, "method is longer than "+strconv.Itoa(MaxName)+" bytes")
 	case hasControl(text):
 		s.refuse(CodeInvalidRequest, "method holds a control character")
 	}
@@ -319,6 +322,9 @@ func (s *scanner) decode(raw jsontext.Value, where string) string {
 }
 
 func (s *scanner) printable(text []byte, where string) {
+	if len(text) > MaxName {
+		s.refuse(CodeInvalidParams, where+" is longer than "+strconv.Itoa(MaxName)+" bytes")
+	}
 	if hasControl(text) {
 		s.refuse(CodeInvalidParams, where+" holds a control character")
 	}

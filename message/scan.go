@@ -16,6 +16,10 @@ import (
 // itself being the first.
 const MaxDepth = 64
 
+// MaxName is the longest method, name, URI, task id or revision in bytes. They are
+// matched, recorded and repeated to people, unlike what they act with.
+const MaxName = 16 << 10
+
 // scanner goes over one body. It is pooled: a decoder's tables are worth
 // keeping, the body is not.
 type scanner struct {
