@@ -2,6 +2,8 @@ package authorize_test
 
 import (
 	"testing"
+
+	"github.com/stile-mcp/stile/message"
 )
 
 // The tests in this file are attacks that once got through.
@@ -43,6 +45,36 @@ func TestArgumentsOfAnotherType(t *testing.T) {
 			`"`+c.when+`"`+"\n")
 		if d := p.Decide(holder("r"), tool("d", c.args)); outcomes[d.Outcome] != c.want {
 			t.Errorf("%s with %s: %s (%v), want %s", c.when, c.args, outcomes[d.Outcome], d.Err, c.want)
+		}
+	}
+}
+
+// TestAnonymousInOneFormOnly reads, without a token, resources of which only one
+// form is anonymous, and calls what only a rule for the method lets in.
+func TestAnonymousInOneFormOnly(t *testing.T) {
+	p := parsePolicy(t, `
+rules:
+  - resources: ["file:///pub/*", "ui://app/pub/*"]
+    anonymous: true
+  - methods: [tools/call, prompts/get]
+    anonymous: true
+`)
+	for _, c := range []struct {
+		call *message.Call
+		want string
+	}{
+		{read("file:///pub/a"), "allow"},
+		{read("FILE:///pub/a"), "authenticate"},
+		{read("file:///pub/../secret"), "authenticate"},
+		{read("file:///secret/../pub/a"), "authenticate"},
+		{read("file:///pub/%2e%2e/secret"), "authenticate"},
+		{read("ui://app/pub/a"), "allow"},
+		{read("ui://app/pub/../secret"), "authenticate"},
+		{tool("drop_everything", ""), "authenticate"},
+		{prompt("any", ""), "authenticate"},
+	} {
+		if d := p.Decide(nil, c.call); outcomes[d.Outcome] != c.want {
+			t.Errorf("%s %s%s: %s, want %s", c.call.Method, c.call.Name, c.call.URI, outcomes[d.Outcome], c.want)
 		}
 	}
 }

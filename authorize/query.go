@@ -144,11 +144,14 @@ func (q *query) join(matches []match) *joined {
 			matched[m.form] = true
 		}
 	}
-	if slices.Contains(matched, false) && !q.isUI {
-		j.unmatched = true
-		if q.p.fallback != nil && q.mode != asList {
-			j.take(q.p.fallback, q.p.fallback.sets)
-		}
+	if slices.Contains(matched, false) {
+		// What lets some form in without a token, or only the method, lets in
+		// nobody.
+		j.anonymous = false
+		j.unmatched = !q.isUI
+	}
+	if j.unmatched && q.p.fallback != nil && q.mode != asList {
+		j.take(q.p.fallback, q.p.fallback.sets)
 	}
 	j.finish(q.p)
 	return j
