@@ -78,3 +78,52 @@ rules:
 		}
 	}
 }
+
+// TestURIsThatServersReadAlike reads what a rule denies by URIs that only a broad
+// rule names, in spellings that many servers take for the same resource.
+func TestURIsThatServersReadAlike(t *testing.T) {
+	p := parsePolicy(t, `
+baseline: r
+rules:
+  - resources: ["file:///*", "note://*"]
+    scopes: r
+  - resources: ["file:///secret/*", "note://secret", "note://box/key"]
+    scopes: admin
+`)
+	for _, c := range []struct{ uri, want string }{
+		{"file:///secret/key", "challenge"},
+		{"file:////secret/key", "challenge"},
+		{"file:///secret%2Fkey", "challenge"},
+		{"file:///secret%2fkey", "challenge"},
+		{"file:///%2Fsecret/key", "challenge"},
+		{`file:///secret\key`, "challenge"},
+		{"file:///secret%5Ckey", "challenge"},
+		{"file://localhost/secret/key", "deny"}, // no rule names it
+		{"note://secret", "challenge"},
+		{"note://secret#", "challenge"},
+		{"note://secret#part", "challenge"},
+		{"note://secret?", "challenge"},
+		{"note://secret:", "challenge"},
+		{"note://secret/", "challenge"},
+		{"note://me@secret", "challenge"},
+		{"note://box//key", "challenge"},
+		{"note://box/key/", "challenge"},
+		{"note://box%2Fkey", "challenge"},
+		{"note://other", "allow"},
+		{"note://box/other#secret", "allow"},
+		{"file:///public/a%20b//c", "allow"},
+	} {
+		if d := p.Decide(holder("r"), read(c.uri)); outcomes[d.Outcome] != c.want {
+			t.Errorf("%s: %s (%v), want %s", c.uri, outcomes[d.Outcome], d.Rules, c.want)
+		}
+	}
+}
+
+// TestEncodedSlashInAVariable keeps a slash inside the value of a variable, which
+// is how RFC 6570 writes it, readable with the scope for that value.
+func TestEncodedSlashInAVariable(t *testing.T) {
+	p := parsePolicy(t, "rules:\n  - resources: ['note://{id}']\n    scopes: 'item:{id}'\n")
+	if d := p.Decide(holder("item:a/b"), read("note://a%2Fb")); outcomes[d.Outcome] != "allow" {
+		t.Errorf("%s (%s), want allow", outcomes[d.Outcome], d.Reason)
+	}
+}
