@@ -1,8 +1,11 @@
 package authorize_test
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/stile-mcp/stile/authorize"
+	"github.com/stile-mcp/stile/challenge"
 	"github.com/stile-mcp/stile/message"
 )
 
@@ -125,5 +128,28 @@ func TestEncodedSlashInAVariable(t *testing.T) {
 	p := parsePolicy(t, "rules:\n  - resources: ['note://{id}']\n    scopes: 'item:{id}'\n")
 	if d := p.Decide(holder("item:a/b"), read("note://a%2Fb")); outcomes[d.Outcome] != "allow" {
 		t.Errorf("%s (%s), want allow", outcomes[d.Outcome], d.Reason)
+	}
+}
+
+// TestScopesThatNoChallengeCanName reads resources whose scopes would be left out
+// of the challenge: a login for the rest of it would change nothing (DES-21).
+func TestScopesThatNoChallengeCanName(t *testing.T) {
+	p := parsePolicy(t, "baseline: r\nrules:\n  - resources: ['note://{id}']\n    scopes: 'item:{id}'\n  - tools: [x]\n    scopes: '{id}'\n")
+	for id, want := range map[string]string{
+		"a%3D": "challenge", "a%2Cb": "challenge",
+		"scope%3Dadmin": "deny", "a,Resource_Metadata%3Dhttps:": "deny", "error%3D": "deny", strings.Repeat("a", 508): "deny",
+	} {
+		d := p.Decide(holder("r"), read("note://"+id))
+		if outcomes[d.Outcome] != want {
+			t.Errorf("%.40s: %s, want %s", id, outcomes[d.Outcome], want)
+		}
+		for _, token := range d.Required {
+			if err := challenge.CheckScope(token); err != nil {
+				t.Errorf("%.40s is asked for: %v", token, err)
+			}
+		}
+	}
+	if d := p.Decide(holder("r"), tool("x", `{"id":"=a"}`)); d.Outcome != authorize.Deny {
+		t.Errorf("=a: %s, want deny", outcomes[d.Outcome])
 	}
 }
