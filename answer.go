@@ -130,7 +130,8 @@ func (a *answer) clean(h http.Header) {
 }
 
 // sealSession puts our id in the place of the upstream's (DES-40). A request of
-// a known session keeps the id it came with, so that it never changes.
+// a known session keeps the id it came with, so that it never changes; a new one
+// begins with the answer to initialize and nowhere else (REQ-24).
 func (a *answer) sealSession(h http.Header) {
 	id := h.Get(sessionHeader)
 	h.Del(sessionHeader)
@@ -138,7 +139,7 @@ func (a *answer) sealSession(h http.Header) {
 	case id == "" || a.x.call.Era == message.Era2026:
 	case id == a.x.upstream:
 		h.Set(sessionHeader, a.x.session)
-	default:
+	case a.x.call.Method == "initialize":
 		sealed, err := a.x.g.sessions.Seal(a.x.s.name, a.x.owner(), id)
 		if err != nil {
 			a.x.g.config.Log.Error("session id not sealed", "server", a.x.s.name, "error", err)

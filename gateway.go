@@ -337,9 +337,8 @@ type errorString string
 
 func (e errorString) Error() string { return string(e) }
 
-// isEventStream reports whether a media type is text/event-stream, parameters
-// and case aside.
+// isEventStream reports whether a client may take a media type for that of an
+// event stream: some look for the name anywhere in it, as does the relay.
 func isEventStream(contentType string) bool {
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	return strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
+	return strings.Contains(strings.ToLower(contentType), "text/event-stream")
 }
