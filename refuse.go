@@ -336,7 +336,7 @@ func outcomeOf(err error) string {
 func (x *exchange) record() error {
 	elevated := ""
 	if x.identity != nil && !x.g.memory.empty() {
-		elevated = x.g.memory.elevated(keyOf(x.s.name, x.identity, x.call))
+		elevated = x.g.memory.elevated(keyOf(x.s.name, x.identity, x.call), x.identity)
 	}
 	err := x.g.audit.write(auditRecord{requestID: x.requestID, server: x.s.name, outcome: "allow",
 		status: http.StatusOK, x: x, decision: x.decision, elevated: elevated})

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -67,14 +68,14 @@ func open(t *testing.T, h http.Handler, a ask) *timedWriter {
 	return w
 }
 
-// clock is a gateway in the time of a bubble, whose tokens are "LETTERS SECONDS":
-// the scopes r, w and a, and how long the token is good.
+// clock is a gateway in the time of a bubble, whose tokens are those of
+// plainTokens.
 func clock(t *testing.T, upstream http.HandlerFunc, change ...func(*stile.Config)) *stile.Gateway {
 	t.Helper()
 	c := stile.Config{
 		PublicURL: publicURL, KeepAlive: -1, Audit: io.Discard, Log: slog.New(slog.DiscardHandler),
 		Servers: []stile.Server{{Name: "notes", Path: "/mcp", Upstream: upstream, Policy: compile(t, notesPolicy),
-			Verifiers: []authenticate.Verifier{plainTokens{}}}},
+			Verifiers: []authenticate.Verifier{plainTokens{time.Now()}}}},
 	}
 	for _, f := range change {
 		f(&c)
@@ -86,22 +87,26 @@ func clock(t *testing.T, upstream http.HandlerFunc, change ...func(*stile.Config
 	return g
 }
 
-// plainTokens knows the tokens of clock. Each is issued when it is first seen.
-type plainTokens struct{}
+// plainTokens knows tokens of up to four fields with dots between them: the
+// scopes r, w, a and i, how many seconds the token is good (0: for ever), how many
+// seconds after the beginning of the test it was issued (n: not told), and the
+// client. The rest is alice's.
+type plainTokens struct{ begin time.Time }
 
 var plainProfile = &authenticate.Profile{Issuer: "https://idp.example.com"}
 
 // Verify reads a token such as "rw.60".
-func (plainTokens) Verify(_ context.Context, token string) (*authenticate.Identity, error) {
-	letters, seconds, _ := strings.Cut(token, ".")
-	var lifetime int
-	fmt.Sscanf(seconds, "%d", &lifetime)
-	id := &authenticate.Identity{Issuer: plainProfile.Issuer, Subject: "alice", ClientID: "client", Profile: plainProfile, IssuedAt: time.Now()}
-	for _, letter := range letters {
+func (p plainTokens) Verify(_ context.Context, token string) (*authenticate.Identity, error) {
+	fields := append(strings.Split(token, "."), "", "", "")
+	id := &authenticate.Identity{Issuer: plainProfile.Issuer, Subject: "alice", ClientID: "client" + fields[3], Profile: plainProfile}
+	for _, letter := range fields[0] {
 		id.Scopes = id.Scopes.Union(scope.Set{map[rune]string{'r': "notes:read", 'w': "notes:write", 'a': "notes:admin", 'i': "notes:index"}[letter]})
 	}
-	if lifetime > 0 {
+	if lifetime, _ := strconv.Atoi(fields[1]); lifetime > 0 {
 		id.Expiry = time.Now().Add(time.Duration(lifetime) * time.Second)
+	}
+	if issued, err := strconv.Atoi(fields[2]); err == nil {
+		id.IssuedAt = p.begin.Add(time.Duration(issued) * time.Second)
 	}
 	return id, nil
 }
