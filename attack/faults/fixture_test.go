@@ -129,6 +129,8 @@ type issuer struct {
 	address string // of the server behind the link
 	server  atomic.Pointer[http.Server]
 	serial  atomic.Int64
+
+	resource string // what its tokens are for
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -137,7 +139,7 @@ func newIssuer(t *testing.T) *issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &issuer{address: listener.Addr().String()}
+	i := &issuer{address: listener.Addr().String(), resource: resource}
 	i.link = between(t, i.address)
 	i.Issuer = stiletest.NewIssuer(stiletest.IssuerOptions{URL: "http://" + i.link.address})
 	i.serve(listener)
@@ -181,7 +183,7 @@ func (i *issuer) verifier(t *testing.T) authenticate.Verifier {
 // token mints a good token that no cache knows yet, changed by c.
 func (i *issuer) token(c stiletest.Claims) string {
 	if c.Audience == nil {
-		c.Audience = []string{resource}
+		c.Audience = []string{i.resource}
 	}
 	if c.Scope == "" {
 		c.Scope = "notes:read"

@@ -69,10 +69,15 @@ var binary struct {
 	err  error
 }
 
-// stileBinary is the path of the real program.
+// stileBinary is the path of the real program: that of STILE_BINARY, or one built
+// now.
 func stileBinary(t *testing.T) string {
 	t.Helper()
 	binary.once.Do(func() {
+		if other := os.Getenv("STILE_BINARY"); other != "" {
+			binary.path = other
+			return
+		}
 		out, err := exec.Command("go", "build", "-o", binary.path, "github.com/stile-mcp/stile/cmd/stile").CombinedOutput()
 		if err != nil {
 			binary.err = fmt.Errorf("go build: %w\n%s", err, out)
