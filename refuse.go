@@ -113,9 +113,6 @@ func (x *exchange) internal() challenge.Refusal {
 	return r
 }
 
-// defaultRetry is told where an outage names no time of its own.
-const defaultRetry = 5 * time.Second
-
 // refuseIdentity is 401, 400 or 503 (DES-15, DES-16, DES-26).
 func (x *exchange) refuseIdentity(e *authenticate.Error) challenge.Refusal {
 	c := x.baseChallenge()

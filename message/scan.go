@@ -120,7 +120,7 @@ func (s *scanner) scanText() error {
 var errTrailing = errors.New("data after the message")
 
 func (s *scanner) end() error {
-	if _, err := s.dec.ReadToken(); err != io.EOF {
+	if _, err := s.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return errTrailing
 	}
 	return nil
