@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -253,7 +254,7 @@ func (x *exchange) forward() error {
 // caller (REQ-05, DES-45).
 func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	out := x.r.WithContext(ctx)
-	out.Header = x.r.Header.Clone()
+	out.Header = maps.Clone(x.r.Header) // values are replaced, never changed
 	message.StripCredentials(out.Header)
 	dropHeaders(out.Header, x.call.Kind == message.Stream)
 	// The mirrored headers are written afresh: one spelling, whatever the client's
