@@ -233,7 +233,10 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	case <-ctx.Done():
 	}
 	err := s.stop(h)
-	<-failed // the listener is closed then
+	// Only now is the listener closed for certain.
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
 	return err
 }
 
