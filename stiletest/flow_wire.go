@@ -104,7 +104,9 @@ func exchange(address string, request flowSection, timeout time.Duration, done f
 		return flowAnswer{}, err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(timeout))
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return flowAnswer{}, err
+	}
 	if _, err := io.WriteString(conn, request.bytes(address)); err != nil {
 		return flowAnswer{}, fmt.Errorf("sending: %w", err)
 	}
@@ -113,6 +115,7 @@ func exchange(address string, request flowSection, timeout time.Duration, done f
 	if err != nil {
 		return flowAnswer{}, fmt.Errorf("reading the answer: %w", err)
 	}
+	defer res.Body.Close()
 	a := flowAnswer{status: res.Proto + " " + res.Status, header: res.Header}
 	var body []byte
 	buffer := make([]byte, 4096)
