@@ -148,7 +148,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	first := openDescriptors(t, p.pid())
 	stop := make(chan struct{})
 	answers := p.hammer(t, stop)
-	for round := range 30 {
+	for round := range 60 {
 		name := "AB"[(round+1)%2 : (round+1)%2+1]
 		s.policy = policies[(round+1)%2]
 		p.configure(t, s, address)
@@ -175,7 +175,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			t.Fatalf("the client sees policy %s, the audit %s: %s %d %s", got, want, a.tool, a.status, a.body)
 		}
 	}
-	t.Logf("%d calls over 33 reloads: %v", len(all), by)
+	t.Logf("%d calls over 66 reloads: %v", len(all), by)
 	if by["A"] == 0 || by["B"] == 0 {
 		t.Errorf("one policy never answered: %v", by)
 	}
