@@ -25,13 +25,16 @@ const (
 // of bytes that have no quotation mark near, or an escaped one. It costs next to
 // nothing.
 func hasLongStrings(body []byte) bool {
-	quiet := 0
-	for rest := body; len(rest) >= block; rest = rest[block:] {
+	quiet, step := 0, block
+	if len(body) > 64*block {
+		step = 8 * block // one block of eight will do
+	}
+	for rest := body; len(rest) >= block; rest = rest[min(step, len(rest)):] {
 		if i := bytes.IndexByte(rest[:block], '"'); i < 0 || i > 0 && rest[i-1] == '\\' {
 			quiet++
 		}
 	}
-	return quiet > 0 && quiet >= len(body)/(4*block)
+	return quiet > 0 && quiet >= len(body)/(4*step)
 }
 
 // cut is a place where the inside of a string was left out.
@@ -105,11 +108,17 @@ func isName(body []byte, i int) bool {
 func stringEnd(b []byte, i int) int {
 	for {
 		for i+8 <= len(b) {
-			if m := special(binary.LittleEndian.Uint64(b[i:])); m != 0 {
+			if m := special(word(b[i:])); m != 0 {
 				i += bits.TrailingZeros64(m) / 8
 				break
 			}
-			i += 8
+			// After eight plain bytes there are probably more.
+			for i += 8; i+32 <= len(b); i += 32 {
+				w := b[i : i+32]
+				if special(word(w))|special(word(w[8:]))|special(word(w[16:]))|special(word(w[24:])) != 0 {
+					break
+				}
+			}
 		}
 		if i >= len(b) {
 			return -1
@@ -130,6 +139,8 @@ func stringEnd(b []byte, i int) int {
 		}
 	}
 }
+
+func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
 // special marks, by its high bit, the first of eight bytes that is a control
 // character, a quotation mark or a backslash; later bytes as it comes.
