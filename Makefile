@@ -32,6 +32,10 @@ interop/node_modules/.package-lock.json: interop/package-lock.json interop/packa
 	cd interop && npm ci --no-audit --no-fund
 	touch $@
 
+# What Stile costs beside a bare reverse proxy, as ratios (docs/performance.md).
+bench:
+	$(GO) run ./bench
+
 lint: $(LINT)
 	$(LINT) run ./...
 

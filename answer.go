@@ -79,7 +79,7 @@ func (a *answer) bring(out *http.Request) error {
 	switch {
 	case err == nil, errors.As(err, &denied), errors.As(err, &upstream):
 		return err
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled) && a.x.r.Context().Err() != nil:
 		return errAnswered // the client is gone
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return &upstreamError{http.StatusGatewayTimeout, "the MCP server did not answer in time", err}
@@ -176,7 +176,7 @@ func (a *answer) message(msg []byte, sent bool) ([]byte, error) {
 	a.x.s.tools.learn(call.Method, msg)
 	out, err := a.x.s.policy.RewriteList(a.x.identity, call, msg)
 	if err != nil {
-		unreadable := &upstreamError{http.StatusBadGateway, "the MCP server sent a list that cannot be read", err}
+		unreadable := &upstreamError{http.StatusBadGateway, unreadableList, err}
 		if sent {
 			a.x.g.config.Log.Error("list not sent", "request_id", a.x.requestID, "server", a.x.s.name, "error", err)
 			return challenge.StreamError(a.x.call.ID, unreadable.status, unreadable.text, a.x.requestID), nil
@@ -186,13 +186,19 @@ func (a *answer) message(msg []byte, sent bool) ([]byte, error) {
 	return out, nil
 }
 
-// other sees that the body is no message, before anything of it is sent.
+// other sees that the body is no message, before anything of it is sent. What
+// claims to be a list has to be one: it could not be filtered.
 func (a *answer) other() error {
-	if a.status == http.StatusForbidden {
+	switch {
+	case a.status == http.StatusForbidden:
 		return a.forbidden()
+	case a.status < http.StatusMultipleChoices && isListMethod(a.x.call.Method) && a.x.call.Kind == message.Request:
+		return &upstreamError{http.StatusBadGateway, unreadableList, nil}
 	}
 	return nil
 }
+
+const unreadableList = "the MCP server sent a list that cannot be read"
 
 // refusal is an upstream's own refusal: ours while nothing has been sent, and a
 // JSON-RPC error on the stream afterwards (DES-23).
@@ -206,6 +212,12 @@ func (a *answer) refusal(need challenge.Need, sent bool) ([]byte, error) {
 	id := need.ID
 	if id == nil {
 		id = a.x.call.ID
+	}
+	if d.again || d.decision.Outcome == authorize.Deny {
+		_ = a.x.recordRefusal(http.StatusOK, "deny_in_stream", err)
+		in := a.x.inBand(d)
+		in.ID = id
+		return in.Body(), nil
 	}
 	_ = a.x.recordRefusal(http.StatusForbidden, "challenge_in_stream", err)
 	return challenge.InStream(id, ChallengeFor(a.x.s.policy, a.x.s.metadataURL, a.x.identity, a.x.call, d.decision), a.x.requestID), nil

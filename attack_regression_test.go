@@ -2,6 +2,7 @@ package stile_test
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -139,7 +140,7 @@ func TestHeadersThatOnlyTheUpstreamWouldRead(t *testing.T) {
 func TestRefusalsAreSmallInMemory(t *testing.T) {
 	f := newFixture(t, "baseline: notes:read\nrules:\n  - tools: ['*']\n    scopes: notes:write\n", accepted)
 	before := heap()
-	const calls, size = 16, 1 << 20
+	const calls, size = 1000, 16_000
 	long := strings.Repeat("x", size)
 	for i := range calls {
 		body := strings.Replace(listCall, "list_notes", strconv.Itoa(i)+long, 1)
@@ -149,7 +150,7 @@ func TestRefusalsAreSmallInMemory(t *testing.T) {
 		f.audit.Reset()
 	}
 	if grown := heap() - before; grown > calls*size/4 {
-		t.Errorf("%d MiB are held after %d refusals of 1 MiB", grown>>20, calls)
+		t.Errorf("%d KiB are held after %d refusals of %d bytes", grown>>10, calls, size)
 	}
 	runtime.KeepAlive(f)
 }
@@ -160,4 +161,75 @@ func heap() int64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc)
+}
+
+// TestListsThatAreNoMessage has an upstream answer tools/list with what is not
+// JSON by its first byte. It cannot be filtered, so it must not pass.
+func TestListsThatAreNoMessage(t *testing.T) {
+	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
+	for body, status := range map[string]int{
+		")]}'\n" + `{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"drop_everything"}]}}`: http.StatusBadGateway,
+		`"drop_everything"`: http.StatusBadGateway,
+		"":                  http.StatusBadGateway,
+		`{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"list_notes"}]}}`: http.StatusOK,
+	} {
+		f := newFixture(t, notesPolicy, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) })
+		if w := f.post(t, list); w.Code != status || strings.Contains(w.Body.String(), "drop_everything") {
+			t.Errorf("%q: status %d, want %d: %s", body, w.Code, status, w.Body)
+		}
+	}
+	gone := newFixture(t, notesPolicy, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "session not found", http.StatusNotFound) })
+	if w := gone.post(t, list); w.Code != http.StatusNotFound {
+		t.Errorf("an ended session: status %d, want 404", w.Code)
+	}
+}
+
+// TestFinalDenialInAStream has an upstream refuse, in the middle of a stream, a
+// call for want of a scope that the caller has: signing in again would not help,
+// so nothing may ask for it (DES-21).
+func TestFinalDenialInAStream(t *testing.T) {
+	f := newFixture(t, notesPolicy, stiletest.AnswerSSE(
+		`data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}`+"\n\n",
+		`data: {"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"no","data":{"error":"insufficient_scope","required_scopes":["notes:read"]}}}`+"\n\n"))
+	body := f.post(t, listCall).Body.String()
+	if strings.Contains(body, "insufficient_scope") || !strings.Contains(body, `"isError":true`) {
+		t.Errorf("the stream is\n%s\nwant a final denial", body)
+	}
+}
+
+// TestUpstreamThatIsCancelledByItself has an upstream fail with a cancelled
+// context while the client is still there: no answer must not look like a good one.
+func TestUpstreamThatIsCancelledByItself(t *testing.T) {
+	f := newFixture(t, notesPolicy, accepted, func(c *stile.Config) {
+		c.Servers[0].Upstream = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.(interface{ Fail(error) }).Fail(context.Canceled)
+		})
+	})
+	if w := f.post(t, listCall); w.Code != http.StatusBadGateway {
+		t.Errorf("status %d, want 502", w.Code)
+	}
+}
+
+// TestRefusalsRepeatLittle calls a tool whose name is long or holds more than
+// DES-12 lets a client see.
+func TestRefusalsRepeatLittle(t *testing.T) {
+	for _, name := range []string{strings.Repeat("x", 3000), `a, error=b`, "\u202ename"} {
+		f := newFixture(t, "baseline: notes:read\nrules:\n  - tools: ['*']\n    scopes: notes:write\n", accepted)
+		w := f.post(t, strings.Replace(listCall, "list_notes", name, 1))
+		if w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), name) ||
+			!strings.Contains(w.Header().Get("WWW-Authenticate"), "this operation needs notes:write") {
+			t.Errorf("%.20q: status %d, %s\n%.300s", name, w.Code, w.Header().Get("WWW-Authenticate"), w.Body)
+		}
+	}
+}
+
+// TestPostToNowhere wants a JSON-RPC body where nothing is served either.
+func TestPostToNowhere(t *testing.T) {
+	f := newFixture(t, notesPolicy, accepted)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, publicURL+"/mcp/", strings.NewReader(listCall))
+	w := httptest.NewRecorder()
+	f.gateway.ServeHTTP(w, r)
+	if w.Code != http.StatusNotFound || !strings.HasPrefix(w.Body.String(), `{"jsonrpc":"2.0","id":null,"error":{"code":404,`) {
+		t.Errorf("status %d, %s", w.Code, w.Body)
+	}
 }

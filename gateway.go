@@ -10,6 +10,7 @@ import (
 
 	"github.com/stile-mcp/stile/authenticate"
 	"github.com/stile-mcp/stile/authorize"
+	"github.com/stile-mcp/stile/challenge"
 	"github.com/stile-mcp/stile/message"
 	"github.com/stile-mcp/stile/scope"
 	"github.com/stile-mcp/stile/session"
@@ -78,7 +79,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s, ok := g.endpoints[r.URL.Path]
 	if !ok {
-		http.NotFound(w, r)
+		g.nowhere(w, r)
 		return
 	}
 	x := &exchange{g: g, s: s, w: w, r: r, requestID: g.ids.next()}
@@ -86,6 +87,16 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := x.run(); err != nil {
 		x.refuse(err)
 	}
+}
+
+// nowhere refuses a request to a path where nothing is served. A client that POSTs
+// to a mistyped URL is told in its own terms.
+func (g *Gateway) nowhere(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		http.NotFound(w, r)
+		return
+	}
+	challenge.Refusal{Status: http.StatusNotFound, Message: "no MCP server is served at this path", RequestID: g.ids.next()}.Write(w)
 }
 
 // errAnswered ends the pipeline where a stage has already said everything: the

@@ -38,7 +38,7 @@ func newGuard(public *url.URL, c *Config) *guard {
 		g.origins[strings.ToLower(o)] = true
 	}
 	for _, h := range c.AllowedHosts {
-		g.hosts[strings.ToLower(h)] = true
+		g.hosts[strings.ToLower(strings.Trim(h, "[]"))] = true
 	}
 	return g
 }

@@ -3,10 +3,14 @@ package stile
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"log/slog"
+	"net/netip"
 	"net/url"
+	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,6 +28,7 @@ func New(c Config) (*Gateway, error) {
 	var mistakes problem.List
 	public := checkPublicURL(c.PublicURL, &mistakes)
 	checkOrigins(&c, &mistakes)
+	checkLimits(&c, &mistakes)
 	sessions := newSealer(&c, &mistakes)
 	g := &Gateway{
 		publicURL: c.PublicURL,
@@ -38,9 +43,18 @@ func New(c Config) (*Gateway, error) {
 	if len(c.Servers) == 0 {
 		mistakes.Add("servers", "", "at least one server")
 	}
-	names := map[string]bool{}
+	if c.RootMetadata && len(c.Servers) > 1 {
+		mistakes.Add("root_metadata", "true", "false with more than one server: the root document can describe only one")
+	}
+	names, paths := map[string]bool{}, map[string]bool{}
 	for i := range c.Servers {
-		g.addServer(&c.Servers[i], "servers["+strconv.Itoa(i)+"]", names, &mistakes)
+		at := "servers[" + strconv.Itoa(i) + "]"
+		before := len(mistakes)
+		checkPlace(&c.Servers[i], at, names, paths, &mistakes)
+		authenticator := checkParts(&c.Servers[i], at, &mistakes)
+		if len(mistakes) == before {
+			g.addServer(&c.Servers[i], at, authenticator, &mistakes)
+		}
 	}
 	g.relayIssuer(&mistakes)
 	if err := mistakes.Err(); err != nil {
@@ -81,8 +95,8 @@ func (c *Config) setDefaults() {
 // checkPublicURL wants an origin: what is put before every path.
 func checkPublicURL(raw string, mistakes *problem.List) *url.URL {
 	u, err := url.Parse(raw)
-	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" ||
-		u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil || challenge.CheckURL(raw) != nil {
+	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Hostname() == "" ||
+		u.Path != "" || u.User != nil || strings.ContainsAny(raw, "?#") || challenge.CheckURL(raw) != nil {
 		mistakes.Add("public_url", raw, `scheme and host such as "https://mcp.example.com", without path, query or trailing slash`)
 		return &url.URL{}
 	}
@@ -92,14 +106,25 @@ func checkPublicURL(raw string, mistakes *problem.List) *url.URL {
 func checkOrigins(c *Config, mistakes *problem.List) {
 	for i, o := range c.AllowedOrigins {
 		u, err := url.Parse(o)
-		if err != nil || u.Scheme == "" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil {
+		if err != nil || u.Scheme == "" || u.Hostname() == "" || u.Path != "" || u.User != nil || strings.ContainsAny(o, "?#*") {
 			mistakes.Add("allowed_origins["+strconv.Itoa(i)+"]", o, `an origin such as "https://app.example.com"; "*" is not one`)
 		}
 	}
 	for i, h := range c.AllowedHosts {
-		if h == "" || strings.ContainsAny(h, "/*@ ") {
+		_, err := netip.ParseAddr(strings.Trim(h, "[]"))
+		if isAddress := err == nil; h == "" || strings.ContainsAny(h, "/*@ ?#") || !isAddress && strings.Contains(h, ":") {
 			mistakes.Add("allowed_hosts["+strconv.Itoa(i)+"]", h, "a host name or address without a port")
 		}
+	}
+}
+
+// checkLimits refuses limits under which nothing could be served.
+func checkLimits(c *Config, mistakes *problem.List) {
+	if c.MaxBody < 0 {
+		mistakes.Add("max_body", strconv.FormatInt(c.MaxBody, 10), "a number of bytes, or 0 for the default")
+	}
+	if c.BodyTimeout < 0 {
+		mistakes.Add("body_timeout", c.BodyTimeout.String(), "a time, or 0 for the default")
 	}
 }
 
@@ -110,7 +135,15 @@ func newSealer(c *Config, mistakes *problem.List) *session.Sealer {
 		rand.Read(keys[0])
 	}
 	sealer, err := session.New(session.Config{Keys: keys, MaxAge: c.SessionMaxAge})
-	if err != nil {
+	var list problem.List
+	switch {
+	case err == nil:
+	case errors.As(err, &list):
+		for _, m := range list {
+			m.Path = "session_" + m.Path // as the field of Config is called
+			*mistakes = append(*mistakes, m)
+		}
+	default:
 		mistakes.Add("session_keys", "", err.Error())
 	}
 	return sealer
@@ -121,44 +154,62 @@ var (
 	serverPath = regexp.MustCompile(`^/([A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*)?$`)
 )
 
-// addServer checks one server and makes its endpoint and its metadata document.
-func (g *Gateway) addServer(s *Server, at string, names map[string]bool, mistakes *problem.List) {
-	before := len(*mistakes)
+// checkPlace checks under which name and path a server is to be found.
+func checkPlace(s *Server, at string, names, paths map[string]bool, mistakes *problem.List) {
 	switch {
 	case !serverName.MatchString(s.Name):
 		mistakes.Add(at+".name", s.Name, "letters, digits, dots, dashes and underscores, 64 at most")
 	case names[s.Name]:
 		mistakes.Add(at+".name", s.Name, "a name that no other server has")
 	}
-	names[s.Name] = true
 	switch {
-	case !serverPath.MatchString(s.Path):
+	case !serverPath.MatchString(s.Path), path.Clean(s.Path) != s.Path:
 		mistakes.Add(at+".path", s.Path, `a path such as "/mcp", without a trailing slash`)
-	case g.endpoints[s.Path] != nil:
+	case paths[s.Path]:
 		mistakes.Add(at+".path", s.Path, "a path that no other server has")
 	case reserved(s.Path):
 		mistakes.Add(at+".path", s.Path, "a path that Stile does not answer itself")
 	}
+	names[s.Name], paths[s.Path] = true, true
+}
+
+// checkParts checks what a server is made of, and returns who tells its callers.
+func checkParts(s *Server, at string, mistakes *problem.List) *authenticate.Authenticator {
 	if s.Upstream == nil {
 		mistakes.Add(at+".upstream", "", "the handler that calls are forwarded to")
 	}
-	if s.Policy == nil {
+	switch {
+	case s.Policy == nil:
 		mistakes.Add(at+".policy", "", "a policy; nothing is allowed without one")
-	} else if len(s.Verifiers) == 0 && !s.Policy.Anonymous() {
+	case len(s.Verifiers) == 0 && !s.Policy.Anonymous():
 		mistakes.Add(at+".verifiers", "", "an issuer or API keys: nobody could call this server")
 	}
 	if s.Policy != nil && s.Policy.NeedsTools() && s.Tools == nil {
 		mistakes.Add(at+".tools", "", "a ToolCatalogue, because the policy reads `tool`")
 	}
+	for i, p := range s.Issuers {
+		if p == nil {
+			mistakes.Add(at+".issuers["+strconv.Itoa(i)+"]", "", "the profile of an issuer")
+		}
+	}
 	authenticator, err := authenticate.New(authenticate.Options{Verifiers: s.Verifiers})
-	if err != nil {
+	var list problem.List
+	switch {
+	case err == nil:
+	case errors.As(err, &list):
+		for _, m := range list {
+			*mistakes = append(*mistakes, m.At(at))
+		}
+	default:
 		mistakes.Add(at+".verifiers", "", err.Error())
 	}
-	if len(*mistakes) > before {
-		return
-	}
-	e := &endpoint{name: s.Name, path: s.Path, upstream: s.Upstream, policy: s.Policy, verifiers: s.Verifiers,
-		authenticator: authenticator, tools: s.Tools, issuers: s.Issuers, inBand: s.InBandChallenge, first: s.Policy.Baseline()}
+	return authenticator
+}
+
+// addServer makes the endpoint of a server and its metadata document.
+func (g *Gateway) addServer(s *Server, at string, authenticator *authenticate.Authenticator, mistakes *problem.List) {
+	e := &endpoint{name: s.Name, path: s.Path, upstream: s.Upstream, policy: s.Policy, verifiers: slices.Clone(s.Verifiers),
+		authenticator: authenticator, tools: s.Tools, issuers: slices.Clone(s.Issuers), inBand: s.InBandChallenge, first: s.Policy.Baseline()}
 	if s.Broad {
 		e.first = s.Policy.Catalogue()
 	}
@@ -184,11 +235,7 @@ func (g *Gateway) describe(e *endpoint, at string, mistakes *problem.List) {
 		return
 	}
 	g.documents[wellKnown+path] = doc
-	switch {
-	case !g.config.RootMetadata:
-	case len(g.config.Servers) > 1:
-		mistakes.Add("root_metadata", "true", "false with more than one server: the root document can describe only one")
-	default:
+	if g.config.RootMetadata {
 		g.documents[wellKnown] = doc
 	}
 }

@@ -203,18 +203,29 @@ func ChallengeFor(p *authorize.Policy, metadataURL string, id *authenticate.Iden
 	}
 }
 
-// describe tells a person what to do. Names with other characters than DES-12
-// allows are left out rather than the whole text.
+// describe tells a person what to do.
 func describe(call *message.Call, missing scope.Set) string {
+	return needs(call, missing) + ". Sign in again and grant it."
+}
+
+// The longest name and list of scopes that are repeated to a person, in bytes.
+const (
+	maxToldName   = 200
+	maxToldScopes = 1000
+)
+
+// needs says that a call needs scopes. Names that are long or have other
+// characters than DES-12 allows are left out rather than the whole text.
+func needs(call *message.Call, missing scope.Set) string {
 	what := subject(call)
-	if !plain(what) {
+	if len(what) > maxToldName || !plain(what) {
 		what = "this operation"
 	}
-	needs := strings.Join(missing, " ")
-	if !plain(needs) {
-		needs = "more scopes"
+	scopes := strings.Join(missing, " ")
+	if len(scopes) > maxToldScopes || !plain(scopes) {
+		scopes = "more scopes"
 	}
-	return what + " needs " + needs + ". Sign in again and grant it."
+	return what + " needs " + scopes
 }
 
 // subject is what a call acts on, for people.
@@ -274,6 +285,11 @@ func (x *exchange) answerInBand(d *denial) {
 		x.internal().Write(x.w)
 		return
 	}
+	x.inBand(d).Write(x.w)
+}
+
+// inBand is the answer to a final denial.
+func (x *exchange) inBand(d *denial) challenge.InBand {
 	in := challenge.InBand{ID: x.call.ID, Tool: x.call.Method == "tools/call", Modern: x.call.Era == message.Era2026,
 		Text: d.decision.Reason, RequestID: x.requestID}
 	switch {
@@ -282,11 +298,11 @@ func (x *exchange) answerInBand(d *denial) {
 		in.Challenge, in.Text = &c, c.Description
 	case d.again:
 		prefix := x.prefix()
-		in.Text = subject(x.call) + " needs " + strings.Join(prefixed(d.decision.Missing, prefix), " ") +
+		in.Text = needs(x.call, prefixed(d.decision.Missing, prefix)) +
 			", which was asked for but not granted. Sign in again and grant it, or ask whoever runs the authorization server for it."
 		in.Required = prefixed(d.decision.Required, prefix)
 	}
-	in.Write(x.w)
+	return in
 }
 
 // outcomeOf names an error for the audit record.

@@ -250,9 +250,10 @@ func (f *flight) wait(ctx context.Context) error {
 }
 
 // lookAgain fetches the keys for a key id that is not among them: at most once in
-// unknownPause whatever the ids are, and once in missingFor for the same id. It
-// returns an error where the keys could not be asked for, and nil where there is
-// nothing new to know.
+// unknownPause whatever the ids are, and once in missingFor for the same id. An
+// attempt that failed has answered nobody and does not count; the pause after a
+// failure does. It returns an error where the keys could not be asked for, and
+// nil where there is nothing new to know.
 func (s *KeySet) lookAgain(ctx context.Context, kid string) error {
 	now := time.Now()
 	s.mu.Lock()
@@ -260,8 +261,7 @@ func (s *KeySet) lookAgain(ctx context.Context, kid string) error {
 	f := s.flight
 	switch {
 	case f != nil:
-	case !s.mayAsk(kid, now):
-		err = s.lastErr
+	case s.lastErr == nil && !s.mayAsk(kid, now):
 	default:
 		if f, err = s.startLocked(now); f != nil {
 			s.nextUnknown = now.Add(unknownPause)

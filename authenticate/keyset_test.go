@@ -101,6 +101,27 @@ func TestUnknownKidIsRemembered(t *testing.T) {
 	})
 }
 
+// An outage in the middle of a rotation: the new key is asked for again as soon
+// as the pause after a failure allows, not when its id has been forgotten.
+func TestRotationDuringAnOutage(t *testing.T) {
+	n := goodNetwork()
+	synctest.Test(t, func(t *testing.T) {
+		v := newJWT(t, n)
+		verify(t, v, goodToken())
+		n.keys(append(goodKeys(), jwk("new", "", otherKey().Public()))...)
+		n.set(true, 0)
+		_, err := verify(t, v, signedAs("new"))
+		if err == nil || err.Kind != authenticate.Unavailable {
+			t.Fatalf("during the outage: %v, want Unavailable", err)
+		}
+		n.set(false, 0)
+		time.Sleep(err.RetryAfter)
+		if _, err := verify(t, v, signedAs("new")); err != nil {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 func TestManyUnknownKids(t *testing.T) {
 	n := goodNetwork()
 	synctest.Test(t, func(t *testing.T) {

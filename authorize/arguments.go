@@ -77,13 +77,15 @@ func decodeValue(dec *jsontext.Decoder) (any, error) {
 	}
 }
 
-// maxExact is the largest float64 up to which every integer is one too.
-const maxExact = 1 << 53
+// maxExact is the largest integer that no reader of doubles takes for another
+// one, nor another one for it (RFC 7493 section 2.2). What lies beyond could be
+// one number here and another in the server.
+const maxExact = 1<<53 - 1
 
 func decodeNumber(text string) any {
 	if !strings.ContainsAny(text, ".eE") {
 		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
+		if err != nil || n > maxExact || n < -maxExact {
 			return types.WrapErr(errNumber)
 		}
 		return n
@@ -106,7 +108,7 @@ func decodeNumber(text string) any {
 type lookalike struct{ name string }
 
 func (e *lookalike) Error() string {
-	return fmt.Sprintf("the arguments have a member that differs from %q only in case", e.name)
+	return fmt.Sprintf("the arguments have a member that some servers would take for %q", e.name)
 }
 
 // check looks for members of value that read like a guarded one, and for those
@@ -175,11 +177,15 @@ func (m *members) checkLoose(value any) error {
 }
 
 // looksLike reports whether some reader could take key for name though they
-// differ: without regard to case, with the dotless and dotted i of Turkish, or up
-// to a NUL.
+// differ: without regard to case, with the dotless and dotted i of Turkish, up to
+// a NUL, or because key stands for any name at all: the members of "__proto__"
+// become those of an object that a program in JavaScript copies by assignment.
 func looksLike(key, name string) bool {
 	if key == name {
 		return false
+	}
+	if key == "__proto__" {
+		return true
 	}
 	before, _, _ := strings.Cut(key, "\x00")
 	return strings.EqualFold(dotless.Replace(before), dotless.Replace(name))

@@ -152,8 +152,11 @@ func TestArgumentsInConditions(t *testing.T) {
 		{"args.size() == 1", `{"n":1}`, "allow"},
 		{"args.exists(k, k.startsWith('x'))", `{"xy":1}`, "allow"},
 		{"args == {'n': 1}", `{"n":1}`, "allow"},
-		{"args.n == 9223372036854775807", `{"n":9223372036854775807}`, "allow"},
-		{"args.n == 9007199254740992", `{"n":9007199254740993}`, "deny"},
+		{"args.n == 9007199254740991", `{"n":9007199254740991}`, "allow"},
+		{"args.n == 9007199254740992", `{"n":9007199254740993}`, "fail"}, // JavaScript reads ...992
+		{"args.n == 9007199254740992", `{"n":9007199254740992}`, "fail"},
+		{"args.n == -9007199254740992", `{"n":-9007199254740993}`, "fail"},
+		{"args.n == 9007199254740992", `{"n":9007199254740992.0}`, "fail"},
 		{"args.n > 0", `{"n":9223372036854775808}`, "fail"},
 		{"args.n > 0", `{"n":1e300}`, "fail"},
 		{"args.n > 0", `{"n":1e999}`, "fail"},
@@ -165,6 +168,9 @@ func TestArgumentsInConditions(t *testing.T) {
 		{"args.o.p == 1", `{}`, "fail"},
 		{"has(args.o) && args.o.p == 1", `{}`, "deny"},
 		{"args.o.p == 1", `{"o":{"p":1,"P":2}}`, "fail"},
+		{"args.n == 1", `{"n":1,"__proto__":{"x":1}}`, "fail"}, // JavaScript may take x for an argument
+		{"args.n == null", `{"\u005f_proto__":{"n":1}}`, "fail"},
+		{"args.o.p == 1", `{"o":{"p":1,"__proto__":{}}}`, "fail"},
 		{"args.o.p == 1", `{"o":{"p":1},"P":2}`, "allow"},
 		{"args.o.p == 1", `{"o":{"p":1},"O":{}}`, "fail"},
 		{"args.l[0].k == 1", `{"l":[{"k":1},{"K":1}]}`, "fail"},

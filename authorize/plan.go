@@ -70,7 +70,7 @@ func (p *Policy) plan() {
 			all = append(all, m.rule)
 		}
 		pl.all = inFileOrder(all)
-		if normalURI(uri) == uri && !hidesDots(uri) && !isUI(uri) {
+		if normalURI(uri) == uri && looseURI(uri) == uri && !hidesDots(uri) && !isUI(uri) {
 			pl.fixed = p.fix(p.start(), withMethod(pl.all, p.methods.find("resources/read")))
 		}
 	}

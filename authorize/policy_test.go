@@ -258,7 +258,7 @@ func TestDecideSaysWhy(t *testing.T) {
 		{"notes:read", read("file:///public/..%2fx"), "hides dot segments"},
 		{"notes:read", tool("admin_x", ""), "rules[10]: no such key: department"},
 		{"notes:read", tool("unheard", ""), "rules[13]: the annotations of the tool are not known"},
-		{"notes:admin", tool("delete_note", `{"PERMANENT":true}`), `rules[3]: the arguments have a member that differs from "permanent" only in case`},
+		{"notes:admin", tool("delete_note", `{"PERMANENT":true}`), `rules[3]: the arguments have a member that some servers would take for "permanent"`},
 	} {
 		d := p.Decide(holder(tc.held), tc.call)
 		text := d.Reason

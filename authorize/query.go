@@ -25,7 +25,8 @@ type query struct {
 
 	method []*rule  // those for the method, which hold beside the others
 	tool   string   // the tool that is called or listed
-	forms  []string // of the URI: as it was sent and, where that differs, normal
+	forms  []string // of the URI: as it was sent and, where they differ, normal and loose
+	extra  int      // how many of the last forms only add to what is needed
 
 	args    map[string]any
 	argsErr error
@@ -62,7 +63,9 @@ var oneForm = []string{""}
 // hidden refuses URIs that servers would resolve in different ways.
 var hidden = &rule{name: "default", deny: "the URI hides dot segments, so that it cannot be told which resource it means"}
 
-// resource judges the resource with a URI, in both of its forms.
+// resource judges the resource with a URI, as it was sent and in normal form. What
+// a careless server would make of it needs no rule to allow it, but the rules for
+// that hold as well.
 func (q *query) resource(uri string) *joined {
 	if uri == "" {
 		return &joined{err: errNoTarget}
@@ -74,6 +77,9 @@ func (q *query) resource(uri string) *joined {
 	normal := normalURI(uri)
 	if normal != uri {
 		q.forms = append(q.forms, normal)
+	}
+	if loose := looseURI(normal); loose != normal {
+		q.forms, q.extra = append(q.forms, loose), 1
 	}
 	var matches []match
 	for form, text := range q.forms {
@@ -144,11 +150,14 @@ func (q *query) join(matches []match) *joined {
 			matched[m.form] = true
 		}
 	}
-	if slices.Contains(matched, false) && !q.isUI {
-		j.unmatched = true
-		if q.p.fallback != nil && q.mode != asList {
-			j.take(q.p.fallback, q.p.fallback.sets)
-		}
+	if slices.Contains(matched[:len(matched)-q.extra], false) {
+		// What lets some form in without a token, or only the method, lets in
+		// nobody.
+		j.anonymous = false
+		j.unmatched = !q.isUI
+	}
+	if j.unmatched && q.p.fallback != nil && q.mode != asList {
+		j.take(q.p.fallback, q.p.fallback.sets)
 	}
 	j.finish(q.p)
 	return j

@@ -103,10 +103,26 @@ func (t scopeText) fill(value func(name string) (string, bool)) (string, error) 
 		b.WriteString(v)
 		b.WriteString(t.literals[i+1])
 	}
-	if b.String() == offlineAccess {
+	if b.String() == offlineAccess || !isAskable(b.String()) {
 		return "", &variableError{t.vars[0], "makes a scope that is never asked for"}
 	}
 	return b.String(), nil
+}
+
+// maxFilled is the longest scope made from values of a call, in bytes.
+const maxFilled = 512
+
+// isAskable reports whether a scope made from values of a call can stand in a
+// challenge: one that clients would take for a parameter of it is left out there
+// (DES-12, challenge.CheckScope), and they would log in for nothing.
+func isAskable(token string) bool {
+	lower := strings.ToLower(token)
+	for _, name := range []string{"scope=", "error=", "error_description=", "resource_metadata="} {
+		if strings.Contains(lower, name) {
+			return false
+		}
+	}
+	return token[0] != '=' && len(token) <= maxFilled
 }
 
 // variableError is a value that a scope cannot be made of. It does not repeat

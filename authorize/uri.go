@@ -42,6 +42,45 @@ func isPlainURI(uri string) bool {
 	return true
 }
 
+// looseURI is what a server makes of a URI in normal form that unescapes slashes,
+// takes backslashes for them, joins empty segments, and looks neither at the user
+// and an empty port nor at a fragment: file:////secret, file:///secret%2Fkey or
+// note://secret# mean another resource by RFC 3986, and often the same one in
+// practice.
+func looseURI(normal string) string {
+	scheme, authority, path, tail := splitURI(normal)
+	tail, _, _ = strings.Cut(tail, "#")
+	if tail == "?" {
+		tail = ""
+	}
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		authority = "//" + authority[at+1:]
+	}
+	authority = strings.TrimSuffix(authority, ":")
+	if scheme == "file:" && authority == "//localhost" {
+		authority = "//"
+	}
+	if host, found := strings.CutPrefix(authority, "//"); found {
+		var rest string
+		host, rest, found = strings.Cut(slashes.Replace(host), "/")
+		authority = "//" + host
+		if found {
+			path = "/" + rest + path
+		}
+	}
+	path = slashes.Replace(path)
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	if len(path) > 1 || len(authority) > len("//") {
+		path = strings.TrimSuffix(path, "/")
+	}
+	return scheme + authority + path + tail
+}
+
+// slashes are what some servers take for a slash.
+var slashes = strings.NewReplacer("%2F", "/", "%5C", "/", `\`, "/")
+
 // splitURI takes a URI apart: "scheme:", "//authority", "path" and "?query#frag",
 // which joined are the URI again.
 func splitURI(uri string) (scheme, authority, path, tail string) {

@@ -10,8 +10,8 @@ import (
 // Read reads one JSON-RPC message of MCP from a whole HTTP body. It refuses
 // whatever two readers could understand differently: duplicate names at any
 // level, invalid UTF-8 and unpaired surrogates, raw control characters, data
-// after the message, members that equal a known one but for case, control
-// characters in what a policy decides on, wrong JSON kinds, more than MaxDepth
+// after the message, members that equal a known one but for case or are called
+// __proto__, control characters in what a policy decides on, wrong JSON kinds, more than MaxDepth
 // levels, and batches (REQ-21, DES-25). What is not JSON gets code -32700, a
 // message of the wrong shape -32600, params of the wrong shape -32602; all with
 // status 400.

@@ -122,6 +122,10 @@ func (s *scanner) walk(o *object, within slot) error {
 	return err
 }
 
+// parentMember is the name under which a program in JavaScript that copies an
+// object by assignment gives it members that the message does not have.
+const parentMember = "__proto__"
+
 // identify says which known member a name is, and refuses one that only some
 // reader would take for it: libraries that match names without regard to case
 // would see another message than the one that was authorised.
@@ -140,6 +144,11 @@ func (s *scanner) identify(o *object, within slot, quoted jsontext.Value) *membe
 			s.refuseIn(o, within, "a member of "+o.path+" differs from "+o.members[i].name+" only in case")
 			return nil
 		}
+	}
+	if string(name) == parentMember {
+		s.doubtfulID = s.doubtfulID || o == rootObject
+		s.refuseIn(o, within, "a member of "+o.path+" is called "+parentMember)
+		return nil
 	}
 	if hasControl(name) {
 		// A reader in C would end the name at its NUL.
