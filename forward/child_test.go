@@ -4,12 +4,10 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 )
@@ -281,6 +279,3 @@ func (s *fakeServer) tool(m *fakeMessage) {
 		s.fail(m, -32602, "no such tool")
 	}
 }
-
-var _ = io.Discard
-var _ = time.Second

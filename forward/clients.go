@@ -115,6 +115,7 @@ func (s *clientSession) checkIdle() {
 	now := time.Now()
 	left := s.c.config.IdleTimeout - now.Sub(s.used)
 	listening := s.standing.attached()
+	answerTime := min(pingTime, s.c.config.IdleTimeout)
 	ask := false
 	switch {
 	case s.over:
@@ -124,10 +125,10 @@ func (s *clientSession) checkIdle() {
 	case s.active > 0:
 		left = s.c.config.IdleTimeout
 	case listening && s.pinged.IsZero():
-		s.pinged, left, ask = now, pingTime, true
+		s.pinged, left, ask = now, answerTime, true
 		s.pings++
-	case listening && now.Sub(s.pinged) < pingTime:
-		left = pingTime - now.Sub(s.pinged)
+	case listening && now.Sub(s.pinged) < answerTime:
+		left = answerTime - now.Sub(s.pinged)
 	default:
 		s.mu.Unlock()
 		s.c.log.Info("idle session ended", "since", s.used)
