@@ -16,9 +16,10 @@ import (
 // auditLog writes one JSON object a line for every decision, before anything is
 // forwarded or answered. It never sees a token; arguments are not recorded.
 type auditLog struct {
-	mu  sync.Mutex // guards buf and w
-	buf []byte
-	w   io.Writer
+	mu   sync.Mutex // guards the rest
+	buf  []byte
+	torn bool // the last line broke off in the middle
+	w    io.Writer
 }
 
 // auditRecord is what one line says.
@@ -38,8 +39,13 @@ type auditRecord struct {
 func (a *auditLog) write(r auditRecord) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.buf = r.append(a.buf[:0])
-	_, err := a.w.Write(a.buf)
+	a.buf = a.buf[:0]
+	if a.torn {
+		a.buf = append(a.buf, '\n') // half a line spoils no other
+	}
+	a.buf = r.append(a.buf)
+	n, err := a.w.Write(a.buf)
+	a.torn = err != nil && (n > 0 || a.torn)
 	return err
 }
 

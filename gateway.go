@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -254,7 +255,7 @@ func (x *exchange) forward() error {
 // in this process (session.OwnerFrom).
 func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	out := x.r.WithContext(session.WithOwner(ctx, x.owner()))
-	out.Header = x.r.Header.Clone()
+	out.Header = maps.Clone(x.r.Header) // values are replaced, never changed
 	message.StripCredentials(out.Header)
 	dropHeaders(out.Header, x.call.Kind == message.Stream)
 	// The mirrored headers are written afresh: one spelling, whatever the client's
@@ -338,9 +339,8 @@ type errorString string
 
 func (e errorString) Error() string { return string(e) }
 
-// isEventStream reports whether a media type is text/event-stream, parameters
-// and case aside.
+// isEventStream reports whether a client may take a media type for that of an
+// event stream: some look for the name anywhere in it, as does the relay.
 func isEventStream(contentType string) bool {
-	mediaType, _, _ := strings.Cut(contentType, ";")
-	return strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
+	return strings.Contains(strings.ToLower(contentType), "text/event-stream")
 }

@@ -117,6 +117,9 @@ func tooLarge(limit int64) error {
 func checkMediaType(r *http.Request) error {
 	types := r.Header.Values("Content-Type")
 	if len(types) == 1 && isIdentity(r.Header) {
+		if types[0] == "application/json" {
+			return nil // as nearly everybody sends it
+		}
 		mediaType, params, err := mime.ParseMediaType(types[0])
 		charset, named := params["charset"]
 		if err == nil && mediaType == "application/json" && (!named || strings.EqualFold(charset, "utf-8")) {

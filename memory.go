@@ -3,6 +3,7 @@ package stile
 import (
 	"crypto/sha256"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -83,7 +84,9 @@ func (m *refusalMemory) challenge(key refusalKey, id *authenticate.Identity, mis
 			return false
 		}
 	}
-	if !known || last.missing != lacks || last.token != id.TokenHash {
+	// A token from before the challenge leaves it as it is: otherwise a second
+	// device would take back what a newer token was told.
+	if !known || last.missing != lacks || last.token != id.TokenHash && issuedAfter(id, last.at) {
 		m.put(key, refusal{token: id.TokenHash, at: now, missing: lacks, held: id.Scopes})
 	}
 	return true
@@ -95,13 +98,14 @@ func issuedAfter(id *authenticate.Identity, at time.Time) bool {
 	return !id.IssuedAt.IsZero() && id.IssuedAt.Unix() > at.Unix()
 }
 
-// elevated returns what was held when this operation was last refused, and
-// forgets it: the call that is allowed now is the end of that step-up (DES-46).
-func (m *refusalMemory) elevated(key refusalKey) string {
+// elevated returns what was held when this operation was last refused, where the
+// caller now holds more, and forgets it: the call that is allowed is the end of
+// that step-up (DES-46). Without more it was allowed for other arguments.
+func (m *refusalMemory) elevated(key refusalKey, id *authenticate.Identity) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	last, ok := m.find(key)
-	if !ok {
+	if !ok || last.token == id.TokenHash || !slices.ContainsFunc(id.Scopes, func(s string) bool { return !slices.Contains(last.held, s) }) {
 		return ""
 	}
 	delete(m.current, key)

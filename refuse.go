@@ -113,9 +113,6 @@ func (x *exchange) internal() challenge.Refusal {
 	return r
 }
 
-// defaultRetry is told where an outage names no time of its own.
-const defaultRetry = 5 * time.Second
-
 // refuseIdentity is 401, 400 or 503 (DES-15, DES-16, DES-26).
 func (x *exchange) refuseIdentity(e *authenticate.Error) challenge.Refusal {
 	c := x.baseChallenge()
@@ -336,7 +333,7 @@ func outcomeOf(err error) string {
 func (x *exchange) record() error {
 	elevated := ""
 	if x.identity != nil && !x.g.memory.empty() {
-		elevated = x.g.memory.elevated(keyOf(x.s.name, x.identity, x.call))
+		elevated = x.g.memory.elevated(keyOf(x.s.name, x.identity, x.call), x.identity)
 	}
 	err := x.g.audit.write(auditRecord{requestID: x.requestID, server: x.s.name, outcome: "allow",
 		status: http.StatusOK, x: x, decision: x.decision, elevated: elevated})

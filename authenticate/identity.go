@@ -76,17 +76,17 @@ const MaxToken = 16 << 10
 type Kind uint8
 
 const (
-	// Missing: no credentials were sent. 401 without an error code (DES-15).
+	// Missing says that no credentials were sent. 401 without an error code (DES-15).
 	Missing Kind = iota + 1
-	// Malformed: credentials that cannot be read, sent twice or in the wrong
+	// Malformed is credentials that cannot be read, sent twice or in the wrong
 	// place. 400 invalid_request (DES-16, RFC 6750 §3.1).
 	Malformed
-	// Invalid: a token was read and refused. 401 invalid_token.
+	// Invalid says that a token was read and refused. 401 invalid_token.
 	Invalid
-	// Unavailable: it cannot be told now, because keys or introspection are out
+	// Unavailable says that it cannot be told now, because keys or introspection are out
 	// of reach. 503 with Retry-After and no challenge (DES-26).
 	Unavailable
-	// Unknown: not this verifier's kind of token. Never leaves this package:
+	// Unknown is a token that is not of this verifier's kind. Never leaves this package:
 	// when no verifier knows the token it becomes Invalid.
 	Unknown
 )

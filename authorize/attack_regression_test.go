@@ -153,3 +153,30 @@ func TestScopesThatNoChallengeCanName(t *testing.T) {
 		t.Errorf("=a: %s, want deny", outcomes[d.Outcome])
 	}
 }
+
+// TestNamesThatLookAlike calls what a pattern lets through by names that a lenient
+// server could take for the one that another rule is strict about.
+func TestNamesThatLookAlike(t *testing.T) {
+	p := parsePolicy(t, `
+default: r
+rules:
+  - tools: ["*"]
+    prompts: ["*"]
+    scopes: r
+  - tools: [delete_note]
+    prompts: [delete_note]
+    scopes: admin
+  - tools: [Both, both]
+    scopes: r
+`)
+	for name, want := range map[string]string{
+		"delete_note": "challenge", "Delete_Note": "deny", " delete_note": "deny", "delete_note ": "deny",
+		"delete\u200b_note": "deny", "\ufeffdelete_note": "deny", "delete_notes": "allow", "both": "allow", "Both": "allow",
+	} {
+		for _, call := range []*message.Call{tool(name, ""), prompt(name, "")} {
+			if d := p.Decide(holder("r"), call); outcomes[d.Outcome] != want {
+				t.Errorf("%s %q: %s, want %s", call.Method, name, outcomes[d.Outcome], want)
+			}
+		}
+	}
+}

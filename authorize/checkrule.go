@@ -90,10 +90,14 @@ func (k *checker) targets(path string, c *Rule, r *rule) {
 
 // when compiles the condition and looks whether what it reads can be there.
 func (k *checker) when(path string, c *Rule, r *rule) {
-	w, err := compileCondition(c.When)
-	if err != nil {
-		k.mistakes.Add(path, c.When, err.Error())
-		return
+	w := k.conditions[c.When]
+	if w == nil {
+		var err error
+		if w, err = compileCondition(c.When); err != nil {
+			k.mistakes.Add(path, c.When, err.Error())
+			return
+		}
+		k.conditions[c.When] = w
 	}
 	r.when = w
 	switch {

@@ -15,7 +15,7 @@ import (
 // mistake, with paths relative to Config such as "rules[2].when". The Policy
 // keeps nothing of c but the Tools function.
 func New(c Config) (*Policy, error) {
-	k := &checker{policy: &Policy{annotations: c.Tools, prefix: c.ScopePrefix}}
+	k := &checker{policy: &Policy{annotations: c.Tools, prefix: c.ScopePrefix}, conditions: map[string]*condition{}}
 	p := k.policy
 	p.baseline = k.scopes("baseline", c.Baseline)
 	k.graph(c.Implies)
@@ -36,6 +36,8 @@ func New(c Config) (*Policy, error) {
 type checker struct {
 	policy   *Policy
 	mistakes problem.List
+	// conditions that were compiled, by text: many rules have the same.
+	conditions map[string]*condition
 }
 
 // scopes checks a text of scopes without variables.

@@ -3,12 +3,32 @@ package authorize
 import (
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // nameIndex finds the rules for a name: of a tool, a prompt or a method.
 type nameIndex struct {
 	exact map[string]*plan
 	globs index[globRule]
+	// folded are the exact names as a lenient server may compare them.
+	folded map[string]bool
+}
+
+// foldName takes from a name what lenient servers overlook: case, white space
+// around it, and characters that cannot be seen.
+func foldName(name string) string {
+	return strings.ToLower(strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Cf, r) {
+			return -1
+		}
+		return r
+	}, name)))
+}
+
+// resembles reports whether a lenient server could take a name for another one
+// that is named exactly.
+func (x *nameIndex) resembles(name string) bool {
+	return len(x.folded) > 0 && x.exact[name] == nil && x.folded[foldName(name)]
 }
 
 type globRule struct {
@@ -26,6 +46,10 @@ func (x *nameIndex) add(pattern string, r *rule) error {
 		return nil
 	}
 	addExact(&x.exact, name, r)
+	if x.folded == nil {
+		x.folded = map[string]bool{}
+	}
+	x.folded[foldName(name)] = true
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package authorize_test
 
 import (
+	"flag"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -147,8 +149,18 @@ func drawConfig(t *rapid.T) authorize.Config {
 }
 
 // TestDecideAgreesWithTheReference compares outcomes, and holds what a decision
-// says of itself against what it must mean.
+// says of itself against what it must mean. STILE_MILLION=1 does so for a million
+// policies, tokens and calls; it takes some minutes, so -timeout 0 goes with it.
 func TestDecideAgreesWithTheReference(t *testing.T) {
+	outcomesSeen := map[authorize.Outcome]int{}
+	checks := flag.Lookup("rapid.checks")
+	if os.Getenv("STILE_MILLION") != "" {
+		before := checks.Value.String()
+		t.Cleanup(func() { _ = checks.Value.Set(before) })
+		if err := checks.Value.Set("1000000"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		c := drawConfig(t)
 		p, err := authorize.New(c)
@@ -169,7 +181,11 @@ func TestDecideAgreesWithTheReference(t *testing.T) {
 			t.Fatalf("of %q are missing %q, not %q", d.Required, got, d.Missing)
 		}
 		checkCovers(t, p, c, id, name, d)
+		outcomesSeen[d.Outcome]++
 	})
+	for outcome, name := range outcomes {
+		t.Logf("%d decisions were %s", outcomesSeen[outcome], name)
+	}
 }
 
 // checkCovers gives the identity what the decision asks for, whichever of the

@@ -48,6 +48,9 @@ func (q *query) named(x *nameIndex, name string) *joined {
 	if name == "" {
 		return &joined{err: errNoTarget}
 	}
+	if x.resembles(name) {
+		return &joined{deny: misspelt}
+	}
 	rules := x.find(name)
 	matches := make([]match, len(rules))
 	for i, r := range rules {
@@ -56,6 +59,10 @@ func (q *query) named(x *nameIndex, name string) *joined {
 	q.forms = oneForm
 	return q.join(matches)
 }
+
+// misspelt refuses names that a lenient server could take for one that a rule
+// names exactly, and that a pattern may let through. It does not say which.
+var misspelt = &rule{name: "default", deny: "no rule of this gateway allows this. Ask whoever runs it."}
 
 // oneForm stands for what is no URI.
 var oneForm = []string{""}

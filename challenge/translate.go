@@ -2,8 +2,10 @@ package challenge
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -108,7 +110,7 @@ func FromMessage(msg []byte) (Need, bool) {
 	if in.object(r.member(in)) != nil {
 		return Need{}, false
 	}
-	if _, err := in.dec.ReadToken(); err != io.EOF {
+	if _, err := in.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return Need{}, false
 	}
 	return r.need()
@@ -137,7 +139,7 @@ func (r *response) need() (Need, bool) {
 		if r.code != insufficientScope {
 			return Need{}, false
 		}
-		names := append(r.requiredSnake, r.requiredCamel...)
+		names := slices.Concat(r.requiredSnake, r.requiredCamel)
 		if len(names) == 0 {
 			names = strings.Fields(r.scope)
 		}

@@ -29,3 +29,21 @@ func TestNamesHaveALimit(t *testing.T) {
 		}
 	}
 }
+
+// TestMethodsInAnotherCase sends methods that only a server that ignores case
+// would run. A policy would judge them by its rules for unknown methods.
+func TestMethodsInAnotherCase(t *testing.T) {
+	for _, method := range []string{"Tools/Call", "tools/CALL", "tool\u017f/call", "TOOLS/LIST", "re\u017fources/read", "comp\u006cETION/complete"} {
+		for _, id := range []string{`"id":1,`, ""} {
+			body := `{"jsonrpc":"2.0",` + id + `"method":"` + method + `","params":{"name":"a"}}`
+			if call, err := message.Read([]byte(body)); err == nil || err.Code != message.CodeInvalidRequest {
+				t.Errorf("%s: %+v, %v; want it refused", body, call, err)
+			}
+		}
+	}
+	for _, method := range []string{"tools/callx", "acme/Report", "tools"} {
+		if _, err := message.Read([]byte(`{"jsonrpc":"2.0","id":1,"method":"` + method + `"}`)); err != nil {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+}

@@ -60,7 +60,7 @@ func readChunked(r io.Reader, max int64) ([]byte, *Error) {
 	for {
 		n, err := r.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return body, nil
 		}
 		if err != nil {
@@ -112,7 +112,7 @@ func unreadable(err error, max int64) *Error {
 		e.Err = err
 		return e
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	e := badRequest(CodeInvalidRequest, "the body was cut off")

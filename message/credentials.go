@@ -91,8 +91,20 @@ func StripCredentials(h http.Header) {
 	}
 }
 
-func isCredential(name string) bool {
+// credentialsByLetter are the credentialHeaders by their first letter, lower case.
+var credentialsByLetter = func() (by [256][]string) {
 	for _, c := range credentialHeaders {
+		letter := foldHeader(c[0])
+		by[letter] = append(by[letter], c)
+	}
+	return by
+}()
+
+func isCredential(name string) bool {
+	if name == "" {
+		return false
+	}
+	for _, c := range credentialsByLetter[foldHeader(name[0])] {
 		if c[len(c)-1] == '-' {
 			if len(name) >= len(c) && sameHeader(name[:len(c)], c) {
 				return true

@@ -125,8 +125,21 @@ func (s *scanner) method(raw jsontext.Value) string {
 		s.refuse(CodeInvalidRequest, "method is longer than "+strconv.Itoa(MaxName)+" bytes")
 	case hasControl(text):
 		s.refuse(CodeInvalidRequest, "method holds a control character")
+	case isMisspelt(text):
+		s.refuse(CodeInvalidRequest, "method differs from one of the specification only in case")
 	}
 	return string(text)
+}
+
+// isMisspelt reports whether a server that ignores case would take a method for
+// another one than a policy does, which knows it by its exact name.
+func isMisspelt(method []byte) bool {
+	for known := range operations {
+		if foldsTo(method, known) {
+			return true
+		}
+	}
+	return false
 }
 
 // response judges the answer to a request of the server (2025 revisions only).

@@ -26,6 +26,9 @@ type scanner struct {
 	dec   jsontext.Decoder
 	buf   bytes.Buffer
 	body  []byte
+	view  []byte // what the decoder reads: the body, or s.short
+	short []byte // the body without the insides of its long strings; see shorten
+	cuts  []cut
 	found [slotCount]jsontext.Value
 
 	// first is the first thing wrong with a well-formed message. The scan goes
@@ -43,7 +46,6 @@ var scanners = sync.Pool{New: func() any { return new(scanner) }}
 func newScanner(body []byte) *scanner {
 	s := scanners.Get().(*scanner)
 	s.body = body
-	s.rewind(body)
 	return s
 }
 
@@ -63,10 +65,16 @@ func (s *scanner) release() {
 		return
 	}
 	s.rewind(nil)
-	s.body, s.first, s.doubtfulID = nil, nil, false
+	s.body, s.view = nil, nil
+	s.forget()
+	scanners.Put(s)
+}
+
+// forget takes back what a scan has found.
+func (s *scanner) forget() {
+	s.first, s.doubtfulID = nil, false
 	clear(s.found[:])
 	clear(s.foreign[:])
-	scanners.Put(s)
 }
 
 // refuse keeps the first mistake.
@@ -79,6 +87,19 @@ func (s *scanner) refuse(code int, text string) {
 // scan reads the whole body: one JSON object and nothing else. What it returns
 // is a syntax error; mistakes of shape are kept in s.first.
 func (s *scanner) scan() error {
+	if s.shorten() {
+		if s.scanText() == nil {
+			return nil
+		}
+		// What is wrong, and where, is for the body as it came to tell.
+		s.forget()
+		s.view, s.cuts = s.body, s.cuts[:0]
+	}
+	return s.scanText()
+}
+
+func (s *scanner) scanText() error {
+	s.rewind(s.view)
 	if s.dec.PeekKind() != '{' {
 		if _, err := s.dec.ReadValue(); err != nil {
 			return err
@@ -99,7 +120,7 @@ func (s *scanner) scan() error {
 var errTrailing = errors.New("data after the message")
 
 func (s *scanner) end() error {
-	if _, err := s.dec.ReadToken(); err != io.EOF {
+	if _, err := s.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return errTrailing
 	}
 	return nil
@@ -178,11 +199,11 @@ func (s *scanner) value(m *member) error {
 		if _, err := s.dec.ReadToken(); err != nil {
 			return err
 		}
-		start := s.dec.InputOffset() - 1
+		start := s.origin(int(s.dec.InputOffset()) - 1)
 		if err := s.walk(m.inside, m.slot); err != nil {
 			return err
 		}
-		end := s.dec.InputOffset()
+		end := s.origin(int(s.dec.InputOffset()))
 		s.found[m.slot] = s.body[start:end:end]
 		return nil
 	}
@@ -190,13 +211,13 @@ func (s *scanner) value(m *member) error {
 	if err != nil {
 		return err
 	}
-	end := int(s.dec.InputOffset())
-	raw := s.body[end-len(v) : end : end]
-	if tooDeep(raw, MaxDepth-s.dec.StackDepth()) {
+	if tooDeep(v, MaxDepth-s.dec.StackDepth()) {
 		s.refuse(CodeInvalidRequest, depthText)
 	}
 	if m != nil {
-		s.found[m.slot] = raw
+		after := int(s.dec.InputOffset())
+		start, end := s.origin(after-len(v)), s.origin(after)
+		s.found[m.slot] = s.body[start:end:end]
 	}
 	return nil
 }

@@ -3,8 +3,8 @@
 package faults_test
 
 import (
-	"context"
 	"bytes"
+	"context"
 	"encoding/json"
 	"testing"
 

@@ -245,23 +245,26 @@ func isHostName(text string) bool {
 	if _, err := netip.ParseAddr(text); err == nil {
 		return true
 	}
-	for c := range strings.SplitSeq(text, "") {
-		if !strings.Contains("abcdefghijklmnopqrstuvwxyz0123456789-._", strings.ToLower(c)) {
-			return false
-		}
-	}
-	return text != ""
+	return isMadeOf(text, "-._")
 }
 
 func isServerName(name string) bool {
-	for _, c := range name {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("._-", c)) {
-			return false
-		}
-	}
-	return name != ""
+	return isMadeOf(name, "._-")
 }
 
 func isHex256(text string) bool {
 	return len(text) == 64 && strings.Trim(text, "0123456789abcdef") == ""
+}
+
+// isMadeOf reports whether a text has only ASCII letters, digits and some other
+// characters, and at least one of them.
+func isMadeOf(text, others string) bool {
+	for _, c := range text {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.ContainsRune(others, c):
+		default:
+			return false
+		}
+	}
+	return text != ""
 }

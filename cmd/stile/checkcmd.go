@@ -27,7 +27,7 @@ func (c *checkCommand) run(p *process) error {
 // summarise lists the endpoints.
 func (f *File) summarise(w io.Writer) error {
 	for _, s := range f.Servers {
-		if _, err := fmt.Fprintf(w, "  %s: %s -> %s\n", s.Name, f.resource(&s.Value), s.Value.URL); err != nil {
+		if _, err := fmt.Fprintf(w, "  %s: %s -> %s\n", s.Name, f.resource(&s.Value), f.source.redact(s.Value.URL)); err != nil {
 			return err
 		}
 	}

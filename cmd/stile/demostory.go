@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -65,18 +66,18 @@ func (s *story) exchange(e stiletest.Exchange) {
 	case toStile && u.Path == demoPath:
 		s.message(e)
 	case toStile:
-		s.line("client", "GET "+u.Path, "where do I get a token?", e.Status)
+		s.line("GET "+u.Path, "where do I get a token?", e.Status)
 		s.detail(member(e.ResponseBody, "authorization_servers"), member(e.ResponseBody, "scopes_supported"))
 	case strings.HasPrefix(u.Path, "/.well-known/"):
-		s.line("client", "GET "+u.Path, "what can you do?", e.Status)
+		s.line("GET "+u.Path, "what can you do?", e.Status)
 	case u.Query().Get("response_type") == "code":
-		s.line("client", "GET "+u.Path, "may I? (the person's browser)", e.Status)
+		s.line("GET "+u.Path, "may I? (the person's browser)", e.Status)
 		s.detail("scope    = "+u.Query().Get("scope"), "resource = "+u.Query().Get("resource"))
-	case e.Method == "POST" && strings.Contains(e.RequestBody, "grant_type="):
-		s.line("client", "POST "+u.Path, "the code for a token, please", e.Status)
+	case e.Method == http.MethodPost && strings.Contains(e.RequestBody, "grant_type="):
+		s.line("POST "+u.Path, "the code for a token, please", e.Status)
 		s.detail("granted: " + member(e.ResponseBody, "scope"))
-	case e.Method == "POST":
-		s.line("client", "POST "+u.Path, "I am a new client", e.Status)
+	case e.Method == http.MethodPost:
+		s.line("POST "+u.Path, "I am a new client", e.Status)
 	}
 }
 
@@ -97,7 +98,7 @@ func (s *story) message(e stiletest.Exchange) {
 	if m.Params.Name != "" {
 		what += " " + m.Params.Name + " " + string(m.Params.Arguments)
 	}
-	s.line("client", "POST "+demoPath, what, e.Status)
+	s.line("POST "+demoPath, what, e.Status)
 	if c := e.Response.Get("WWW-Authenticate"); c != "" {
 		s.challenge(c)
 	}
@@ -114,8 +115,8 @@ func (s *story) message(e stiletest.Exchange) {
 	}
 }
 
-func (s *story) line(from, request, meaning string, status int) {
-	fmt.Fprintf(s.out, "\n  %s → %s\n      %s\n  ← %d\n", from, request, meaning, status)
+func (s *story) line(request, meaning string, status int) {
+	fmt.Fprintf(s.out, "\n  client → %s\n      %s\n  ← %d\n", request, meaning, status)
 }
 
 // challenge takes the header apart, a parameter a line. A value that would not

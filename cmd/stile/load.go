@@ -96,14 +96,6 @@ func (f *File) checkReach(p *policy, path string) mistakes {
 	return f.source.locateAll(list, "")
 }
 
-// firstPrefix is the vocabulary of challenges before it is known who calls.
-func (f *File) firstPrefix() string {
-	if len(f.Issuers) == 0 {
-		return ""
-	}
-	return f.Issuers[0].ScopePrefix
-}
-
 // readPolicy reads a policy file. That it cannot be opened is a mistake of the
 // file that names it; what is wrong inside, one of its own.
 func (f *File) readPolicy(around surroundings, name, from string) (*policy, mistakes) {

@@ -41,13 +41,17 @@ func (c *serveCommand) run(p *process) error {
 	if len(c.Target) > 0 {
 		return usageError{"serve URL and serve -- COMMAND are not in this version yet: write a configuration and use serve -c FILE"}
 	}
+	// From here on a SIGHUP no longer ends the process.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	s := newServer(c.Config, p)
 	if err := s.open(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
-	go watchSignals(ctx, s.reload)
+	go watchSignals(ctx, hup, s.reload)
 	go watchFiles(ctx, s.log, s.current.Load().files, s.reload)
 	return s.run(ctx, p.stdout)
 }
@@ -60,11 +64,17 @@ type server struct {
 	log     *slog.Logger
 	key     []byte // seals sessions where the file keeps no key
 	current atomic.Pointer[loaded]
-	reloads sync.Mutex // one reload at a time
+
+	reloads  sync.Mutex // one reload at a time; guards stopping
+	stopping bool       // no reload any more
 }
 
 // loaded is one configuration, built.
 type loaded struct {
+	// uses counts the requests that are answered by it, and one for being the
+	// current one. At 0 it is closed.
+	uses atomic.Int64
+
 	gateway   *stile.Gateway
 	listen    string
 	endpoints []string // URLs, for the line that is printed
@@ -106,21 +116,51 @@ func (s *server) load() (*loaded, error) {
 		return nil, errors.Join(err, opened.Close())
 	}
 	l := &loaded{gateway: gateway, listen: f.Listen, shutdown: time.Duration(f.ShutdownTimeout), opened: opened, files: f.files()}
+	l.uses.Store(1)
 	for i := range f.Servers {
 		l.endpoints = append(l.endpoints, f.resource(&f.Servers[i].Value))
 	}
 	return l, nil
 }
 
-// ServeHTTP answers with the Gateway of this moment.
+// ServeHTTP answers with the Gateway of this moment. What that writes to and
+// sends through stays open until the last of its requests is over, however long
+// after a reload that is: a body may take longer to come than calls may take to
+// end when the gateway stops.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.current.Load().gateway.ServeHTTP(w, r)
+	l := s.enter()
+	defer s.leave(l)
+	l.gateway.ServeHTTP(w, r)
+}
+
+// enter returns the configuration of this moment, to be left again.
+func (s *server) enter() *loaded {
+	for {
+		l := s.current.Load()
+		// At 0 it was replaced and closed since it was looked up.
+		if n := l.uses.Load(); n > 0 && l.uses.CompareAndSwap(n, n+1) {
+			return l
+		}
+	}
+}
+
+// leave lets go of a configuration and closes it after the last use.
+func (s *server) leave(l *loaded) {
+	if l.uses.Add(-1) > 0 {
+		return
+	}
+	if err := l.opened.Close(); err != nil {
+		s.log.Warn("closing an old configuration", "error", err)
+	}
 }
 
 // reload swaps in a new Gateway. A file with mistakes changes nothing and is told.
 func (s *server) reload() {
 	s.reloads.Lock()
 	defer s.reloads.Unlock()
+	if s.stopping {
+		return
+	}
 	next, err := s.load()
 	if err != nil {
 		s.log.Error("configuration not reloaded; the old one goes on", "file", s.path, "error", err)
@@ -133,7 +173,7 @@ func (s *server) reload() {
 	// Streams that wait for news start anew under the new configuration; calls
 	// under way finish under the one that judged them.
 	old.gateway.Drain()
-	time.AfterFunc(old.shutdown, func() { _ = old.opened.Close() })
+	s.leave(old)
 	s.log.Info("configuration reloaded", "file", s.path)
 }
 
@@ -165,6 +205,9 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 // stop drains: streams that wait for news end at once, calls may finish within
 // the shutdown time, then what is left is told and cut.
 func (s *server) stop(h *http.Server) error {
+	s.reloads.Lock()
+	s.stopping = true
+	s.reloads.Unlock()
 	now := s.current.Load()
 	s.log.Info("stopping", "within", now.shutdown)
 	now.gateway.Drain()
@@ -183,11 +226,8 @@ func (s *server) stop(h *http.Server) error {
 	return errors.Join(err, now.opened.Close())
 }
 
-// watchSignals calls reload on SIGHUP until ctx ends.
-func watchSignals(ctx context.Context, reload func()) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+// watchSignals calls reload on each signal until ctx ends.
+func watchSignals(ctx context.Context, hup <-chan os.Signal, reload func()) {
 	for {
 		select {
 		case <-hup:

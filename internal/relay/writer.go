@@ -159,7 +159,7 @@ func (w *Writer) WriteHeader(status int) {
 // start decides what can be decided by the header, and shows it to the hook.
 func (w *Writer) start(status int) {
 	w.status, w.phase = status, deciding
-	h := w.header.Clone()
+	h := maps.Clone(w.header) // values are replaced here, never changed
 	w.out = h
 	if types := h["Content-Type"]; len(types) > 1 {
 		h["Content-Type"] = types[:1] // clients differ on which of several counts
