@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/stile-mcp/stile"
+	"github.com/stile-mcp/stile/internal/stdio"
 )
 
 const (
@@ -34,12 +35,20 @@ const (
 // serveCommand runs the gateway.
 type serveCommand struct {
 	configFlag
+	Listen string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"With a URL or a command: where to listen. Default: ${default}."`
+	Env    []string `short:"e" sep:"none" placeholder:"NAME[=VALUE]" help:"With a command: a variable it may see, besides PATH, HOME and the like."`
 	Target []string `arg:"" optional:"" help:"A URL, or after -- a command, to stand in front of instead of a configuration."`
 }
 
 func (c *serveCommand) run(p *process) error {
+	if os.Getpid() == 1 {
+		// In a container without an init, orphans of the commands become ours.
+		reaping, stop := context.WithCancel(context.Background())
+		defer stop()
+		go stdio.Reap(reaping)
+	}
 	if len(c.Target) > 0 {
-		return usageError{"serve URL and serve -- COMMAND are not in this version yet: write a configuration and use serve -c FILE"}
+		return c.runQuick(p)
 	}
 	// From here on a SIGHUP no longer ends the process.
 	hup := make(chan os.Signal, 1)
@@ -64,6 +73,11 @@ type server struct {
 	log     *slog.Logger
 	key     []byte // seals sessions where the file keeps no key
 	current atomic.Pointer[loaded]
+
+	commands commandPool  // processes that outlive a reload
+	given    *File        // instead of a file at path
+	listener net.Listener // that is listening already
+	hello    string       // what is printed besides the endpoints
 
 	reloads  sync.Mutex // one reload at a time; guards stopping
 	stopping bool       // no reload any more
@@ -100,10 +114,14 @@ func (s *server) open() error {
 
 // load reads the file and builds a Gateway from it, or tells every mistake.
 func (s *server) load() (*loaded, error) {
-	f, err := load(s.path, s.process.around)
-	if err != nil {
-		return nil, err
+	f := s.given
+	if f == nil {
+		var err error
+		if f, err = load(s.path, s.process.around); err != nil {
+			return nil, err
+		}
 	}
+	f.commands = &s.commands
 	config, opened, err := build(f, s.log, s.process.stdout, s.process.stderr)
 	if err != nil {
 		return nil, err
@@ -180,9 +198,12 @@ func (s *server) reload() {
 // run serves until ctx ends or a signal to stop comes, then drains.
 func (s *server) run(ctx context.Context, out io.Writer) error {
 	first := s.current.Load()
-	listener, err := net.Listen("tcp", first.listen)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+	listener := s.listener
+	if listener == nil {
+		var err error
+		if listener, err = net.Listen("tcp", first.listen); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
 	}
 	h := &http.Server{
 		Handler:           s,
@@ -194,6 +215,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	failed := make(chan error, 1)
 	go func() { failed <- h.Serve(listener) }()
 	fmt.Fprintln(out, "stile serves", strings.Join(first.endpoints, " "))
+	fmt.Fprint(out, s.hello)
 	select {
 	case err := <-failed:
 		return err
