@@ -22,7 +22,6 @@ type answer struct {
 	writer *relay.Writer
 	cancel context.CancelFunc
 	status int
-	undo   func() bool // stops waiting for Drain
 }
 
 // upstreamError is an upstream that could not be asked or whose answer cannot be
@@ -64,11 +63,9 @@ func newAnswer(x *exchange, cancel context.CancelFunc) *answer {
 // bring lets the upstream answer. What went wrong before anything was sent is
 // returned, to be refused at the edge; later there is nobody to tell but the log.
 func (a *answer) bring(out *http.Request) error {
-	defer func() {
-		if a.undo != nil {
-			a.undo()
-		}
-	}()
+	ending := a.ending()
+	undo := context.AfterFunc(ending, a.end)
+	defer undo()
 	err := a.writer.Serve(a.x.s.upstream, out)
 	if err == nil && a.writer.Err() != nil {
 		a.x.g.config.Log.Info("answer ended early", "request_id", a.x.requestID, "server", a.x.s.name, "error", a.writer.Err())
@@ -82,6 +79,8 @@ func (a *answer) bring(out *http.Request) error {
 		return err
 	case errors.Is(err, context.Canceled) && a.x.r.Context().Err() != nil:
 		return errAnswered // the client is gone
+	case errors.Is(err, context.Canceled) && ending.Err() != nil:
+		return &upstreamError{stopped.status, stopped.text, err}
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return &upstreamError{http.StatusGatewayTimeout, "the MCP server did not answer in time", err}
 	default:
@@ -111,7 +110,6 @@ func (a *answer) header(status int, h http.Header) error {
 	a.sealSession(h)
 	if isEventStream(h.Get("Content-Type")) {
 		h.Set("X-Accel-Buffering", "no")
-		a.endOnDrain()
 	}
 	return nil
 }
@@ -150,14 +148,22 @@ func (a *answer) sealSession(h http.Header) {
 	}
 }
 
-// endOnDrain ends the stream when the gateway drains, if it only waits for news,
-// and otherwise when the gateway stops.
-func (a *answer) endOnDrain() {
-	ctx := a.x.g.stopping
+// ending is done when this answer is to end: when the gateway drains, where it
+// only waits for news, and otherwise when the gateway stops.
+func (a *answer) ending() context.Context {
 	if a.x.call.Kind == message.Stream || a.x.call.Method == "subscriptions/listen" {
-		ctx = a.x.g.draining
+		return a.x.g.draining
 	}
-	a.undo = context.AfterFunc(ctx, func() { a.writer.End(a.last(stopped)) })
+	return a.x.g.stopping
+}
+
+// end ends an event stream in an orderly way. Any other answer, and a stream whose
+// upstream has not said a word yet, is given up: it is refused where nothing of it
+// was sent.
+func (a *answer) end() {
+	if !a.writer.End(a.last(stopped)) {
+		a.cancel()
+	}
 }
 
 // message sees each JSON-RPC message of the answer. sent says whether any byte

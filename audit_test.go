@@ -37,7 +37,7 @@ func TestAuditRecords(t *testing.T) {
 		{"denied", tool(era2025, token, "drop_everything", `{"secret":"hush"}`), []map[string]any{what("2025", "tools/call"), who,
 			{"outcome": "deny", "status": 200., "name": "drop_everything", "held": []any{"notes:read"}, "rules": []any{"rules[7]"},
 				"reason": "not offered through this gateway"}}},
-		{"denied by default", rpc(era2025, token, "acme/hush", ""), []map[string]any{what("2025", "acme/hush"), who,
+		{"denied by default", rpc(era2025, token, "acme/other", ""), []map[string]any{what("2025", "acme/other"), who,
 			{"outcome": "deny", "status": 200., "held": []any{"notes:read"}, "rules": []any{"default"}, "reason": cmpAny}}},
 		{"a resource", rpc(era2025, token, "resources/read", `"uri":"note://5"`), []map[string]any{what("2025", "resources/read"), who,
 			{"outcome": "challenge", "status": 403., "uri": "note://5", "needed": []any{"notes:read", "notes:item:5"}, "held": []any{"notes:read"},
@@ -66,7 +66,7 @@ func TestAuditRecords(t *testing.T) {
 			}
 			checkRecord(t, records[0], w, append(tc.want, map[string]any{"server": "notes"}))
 			for _, secret := range []string{"hush", "eyJ", tc.ask.token} {
-				if secret != "" && !(secret == "hush" && strings.Contains(tc.ask.body, "acme/hush")) && strings.Contains(f.audit.String(), secret) {
+				if secret != "" && strings.Contains(f.audit.String(), secret) {
 					t.Errorf("the record repeats %q: %s", secret, f.audit)
 				}
 			}

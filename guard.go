@@ -56,7 +56,7 @@ func (e *formError) Error() string { return e.text }
 // another value is what a rebound DNS name or a strange page sends.
 func (g *guard) checkSource(r *http.Request) error {
 	host := hostname(r.Host)
-	if !g.hosts[host] && !(g.local && isLoopbackHost(host)) {
+	if local := g.local && isLoopbackHost(host); !g.hosts[host] && !local {
 		return &formError{status: http.StatusForbidden, text: "this host name is not served here"}
 	}
 	origins := r.Header.Values("Origin")

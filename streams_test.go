@@ -370,3 +370,56 @@ func TestStreamIsNotHeldBack(t *testing.T) {
 		t.Errorf("events %q, then %q", first, rest)
 	}
 }
+
+// What has not begun when the gateway drains or stops is refused as something to
+// repeat, instead of being cut off: many servers send no header before the first
+// event, or before a call is done.
+func TestDrainAndStopBeforeTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mute := clock(t, func(w http.ResponseWriter, r *http.Request) {
+			<-r.Context().Done()
+			w.(interface{ Fail(error) }).Fail(r.Context().Err())
+		})
+		news := map[string]*timedWriter{
+			"GET stream":   open(t, mute, stream("r.0")),
+			"subscription": open(t, mute, rpc(era2026, "r.0", "subscriptions/listen", `"notifications":{}`)),
+		}
+		calls := map[string]*timedWriter{
+			"call of 2025": open(t, mute, tool(era2025, "r.0", "list_notes", `{}`)),
+			"call of 2026": open(t, mute, tool(era2026, "r.0", "list_notes", `{}`)),
+		}
+		check := func(name string, w *timedWriter) {
+			t.Helper()
+			select {
+			case <-w.done:
+			default:
+				t.Fatalf("%s goes on", name)
+			}
+			want := "7"
+			if name == "GET stream" {
+				want = "null"
+			}
+			_, body, _ := strings.Cut(w.got()[0], " ")
+			checkRefusal(t, w.status, w.header, []byte(body), http.StatusServiceUnavailable, want)
+			if w.cut || !strings.Contains(body, "repeat the call") {
+				t.Errorf("%s: cut %t: %s", name, w.cut, body)
+			}
+		}
+		synctest.Wait()
+		mute.Drain()
+		synctest.Wait()
+		for name, w := range news {
+			check(name, w)
+		}
+		for name, w := range calls {
+			if got := w.got(); len(got) > 0 {
+				t.Errorf("%s after Drain: %q", name, got)
+			}
+		}
+		mute.Stop()
+		synctest.Wait()
+		for name, w := range calls {
+			check(name, w)
+		}
+	})
+}

@@ -237,7 +237,7 @@ func TestStaleWhileError(t *testing.T) {
 		if _, err := verify(t, v, signedAs("new")); err == nil || err.Kind != authenticate.Unavailable {
 			t.Errorf("an unknown key during an outage: %v", err)
 		}
-		time.Sleep(start.Add(24*time.Hour + time.Second).Sub(time.Now()))
+		time.Sleep(time.Until(start.Add(24*time.Hour + time.Second)))
 		if _, err := verify(t, v, goodToken()); err == nil || err.Kind != authenticate.Unavailable {
 			t.Errorf("past the bound: %v", err)
 		}

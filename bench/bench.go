@@ -41,6 +41,9 @@ func newBench(ctx context.Context, o *options) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := os.Mkdir(filepath.Join(dir, "audit"), 0o700); err != nil {
+		return nil, err
+	}
 	b := &bench{ctx: ctx, options: o, dir: dir, binary: o.binary, policies: map[int]string{}}
 	b.issuer = stiletest.NewIssuer(stiletest.IssuerOptions{Lifetime: time.Hour,
 		Intercept: func(e stiletest.Endpoint, _ http.ResponseWriter, _ *http.Request) bool {
@@ -138,7 +141,9 @@ func (b *bench) config(o gatewayOptions) (file, addr string, err error) {
 	}
 	audit := b.options.audit
 	if audit == "" {
-		audit = filepath.Join(b.dir, "audit.log")
+		// Not beside the configuration: that folder is watched, and each record
+		// would wake the watcher.
+		audit = filepath.Join(b.dir, "audit", "audit.log")
 	}
 	var y strings.Builder
 	fmt.Fprintf(&y, "listen: %s\npublic_url: http://%s\naudit: %s\nissuers:\n  - issuer: %s\n    audiences: [%q]\n",

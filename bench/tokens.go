@@ -96,7 +96,7 @@ func refusals(b *bench) error {
 		}
 		refuse := func(i int) error {
 			if _, refusal := a.Authenticate(requests[i%len(requests)]); refusal == nil || refusal.Kind != authenticate.Invalid {
-				return fmt.Errorf("a token with a bad %s: %v", one.name, refusal)
+				return fmt.Errorf("a token with a bad %s: %w", one.name, refusal)
 			}
 			return nil
 		}

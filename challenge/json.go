@@ -67,7 +67,7 @@ func (w *writer) member(name, value string) {
 	}
 }
 
-func (w *writer) texts(list []string) *writer {
+func (w *writer) texts(list []string) {
 	w.raw(`[`)
 	for i, s := range list {
 		if i > 0 {
@@ -75,7 +75,7 @@ func (w *writer) texts(list []string) *writer {
 		}
 		w.text(s)
 	}
-	return w.raw(`]`)
+	w.raw(`]`)
 }
 
 // text appends a JSON string. Invalid UTF-8 is replaced with U+FFFD.

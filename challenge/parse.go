@@ -122,7 +122,7 @@ type parser struct {
 // challenge; which one, the sign after its first word tells.
 func (p *parser) run() error {
 	for {
-		p.skip(" \t")
+		p.skipSpace()
 		if p.at == len(p.s) {
 			return nil
 		}
@@ -132,7 +132,7 @@ func (p *parser) run() error {
 		if err := p.element(); err != nil {
 			return err
 		}
-		p.skip(" \t")
+		p.skipSpace()
 		if p.at < len(p.s) && p.s[p.at] != ',' {
 			return fmt.Errorf("found %q, want a comma", p.s[p.at])
 		}
@@ -160,7 +160,7 @@ func (p *parser) challenge(scheme string) error {
 	}
 	p.parsed = append(p.parsed, Parsed{Scheme: scheme})
 	spaces := p.at
-	p.skip(" \t")
+	p.skipSpace()
 	p.open = p.at > spaces || p.lenient
 	if p.at == len(p.s) || p.s[p.at] == ',' {
 		return nil
@@ -188,9 +188,9 @@ func (p *parser) isParam() bool {
 
 // param reads on after the name of a parameter.
 func (p *parser) param(name string) error {
-	p.skip(" \t")
+	p.skipSpace()
 	p.at++ // the "=" that isParam saw
-	p.skip(" \t")
+	p.skipSpace()
 	value, err := p.value()
 	if err != nil {
 		return fmt.Errorf("parameter %q: %w", name, err)
@@ -275,8 +275,8 @@ func (p *parser) token() string {
 	return p.s[start:p.at]
 }
 
-func (p *parser) skip(set string) {
-	for p.at < len(p.s) && strings.IndexByte(set, p.s[p.at]) >= 0 {
+func (p *parser) skipSpace() {
+	for p.at < len(p.s) && (p.s[p.at] == ' ' || p.s[p.at] == '\t') {
 		p.at++
 	}
 }

@@ -74,7 +74,8 @@ func askable(names []string) scope.Set {
 // is true for every message that FromMessage recognises and false for nearly
 // every other.
 func MayRefuse(msg []byte) bool {
-	if bytes.Contains(msg, []byte(insufficientScope)) || bytes.Contains(msg, []byte("www_authenticate")) {
+	if bytes.IndexByte(msg, '_') >= 0 && // in both words, and in few messages
+		(bytes.Contains(msg, []byte(insufficientScope)) || bytes.Contains(msg, []byte("www_authenticate"))) {
 		return true
 	}
 	// Either word can be spelled with escapes. Its letters and the underscore

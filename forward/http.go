@@ -115,10 +115,12 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(ctx)
 	}
 	x := new(exchange)
+	// No FlushInterval: where it counts, for event streams and answers of unknown
+	// length, ReverseProxy flushes at once anyway; elsewhere it would start a
+	// goroutine for each answer.
 	x.proxy = httputil.ReverseProxy{
 		Rewrite:        h.rewrite,
 		Transport:      h.transport,
-		FlushInterval:  -1,
 		BufferPool:     x,
 		ModifyResponse: x.check,
 		ErrorHandler:   h.fail,

@@ -94,8 +94,9 @@ func TestThroughTheRelay(t *testing.T) {
 				t.Errorf("reading the answer: %v, cut off: %t", err, tt.cut)
 			}
 			if tt.cut {
-				if len(body) != len(tt.want) {
-					t.Errorf("%d bytes, want %d", len(body), len(tt.want))
+				// The last bytes may still have been in a buffer.
+				if !strings.HasPrefix(tt.want, string(body)) || len(body) < len(tt.want)-4<<10 {
+					t.Errorf("%d bytes, want the first of %d, all but 4 KiB of them", len(body), len(tt.want))
 				}
 				return
 			}

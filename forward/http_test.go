@@ -427,7 +427,7 @@ func TestBrokenAnswer(t *testing.T) {
 		front := serve(t, h.ServeHTTP)
 		res, err := front.Client().Post(front.URL, "application/json", strings.NewReader("{}"))
 		if err != nil {
-			t.Fatal(err)
+			continue // cut off before anything of it was sent
 		}
 		if body, err := io.ReadAll(res.Body); err == nil {
 			t.Errorf("%q: the client read %q without an error", form, body)

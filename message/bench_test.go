@@ -87,3 +87,17 @@ func TestReadAllocations(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkReadText is a body of text as people write it: with line ends, quotes
+// and characters beyond ASCII.
+func BenchmarkReadText(b *testing.B) {
+	body := []byte(modern("tools/call", `"name":"write_note","arguments":{"text":"`+
+		strings.Repeat(`The quick brown fox jumps over the “lazy” dog. Größe: \"42\"\n`, 1<<20/65)+`"}`))
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := message.Read(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"sync"
 )
 
 // DefaultMaxBody is the size limit of a message in bytes where none is set.
@@ -32,17 +33,9 @@ func ReadBody(r io.Reader, declared, max int64) ([]byte, *Error) {
 	if declared < 0 {
 		return readChunked(r, max)
 	}
-	body := make([]byte, min(declared, firstChunk))
-	if _, err := io.ReadFull(r, body); err != nil {
+	body, err := readDeclared(r, declared)
+	if err != nil {
 		return nil, unreadable(err, max)
-	}
-	if declared > firstChunk {
-		first := body
-		body = make([]byte, declared)
-		copy(body, first)
-		if _, err := io.ReadFull(r, body[firstChunk:]); err != nil {
-			return nil, unreadable(err, max)
-		}
 	}
 	more, err := hasMore(r)
 	if err != nil {
@@ -52,6 +45,27 @@ func ReadBody(r io.Reader, declared, max int64) ([]byte, *Error) {
 		return nil, badRequest(CodeInvalidRequest, "the body is longer than its Content-Length")
 	}
 	return body, nil
+}
+
+// firstChunks are the beginnings of large bodies, until the rest has room.
+var firstChunks = sync.Pool{New: func() any { return new([firstChunk]byte) }}
+
+// readDeclared reads n bytes.
+func readDeclared(r io.Reader, n int64) ([]byte, error) {
+	if n <= firstChunk {
+		body := make([]byte, n)
+		_, err := io.ReadFull(r, body)
+		return body, err
+	}
+	first := firstChunks.Get().(*[firstChunk]byte)
+	defer firstChunks.Put(first)
+	if _, err := io.ReadFull(r, first[:]); err != nil {
+		return nil, err
+	}
+	body := make([]byte, n)
+	copy(body, first[:])
+	_, err := io.ReadFull(r, body[firstChunk:])
+	return body, err
 }
 
 // readChunked reads a body whose length nobody told.

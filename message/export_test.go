@@ -1,6 +1,10 @@
 package message
 
-import "github.com/go-json-experiment/json/jsontext"
+import (
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
 
 // ReadWhole is Read without the shortening of long strings.
 func ReadWhole(body []byte) (*Call, *Error) {
@@ -26,7 +30,12 @@ func ReadWhole(body []byte) (*Call, *Error) {
 
 // StringEnd is where a string ends whose inside begins at i, as the scanner sees
 // it; -1 when it is not valid.
-func StringEnd(b []byte, i int) int { return stringEnd(b, i) }
+func StringEnd(b []byte, i int) int {
+	if !utf8.Valid(b) {
+		return -1
+	}
+	return stringEnd(b, i)
+}
 
 // DecoderTakes reports whether the decoder takes b for one JSON string.
 func DecoderTakes(b []byte) bool { return jsontext.Value(b).IsValid() }

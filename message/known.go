@@ -139,6 +139,8 @@ type operation struct {
 	mirrored bool
 	// modern says that only 2026-07-28 and later know the method.
 	modern bool
+	// texts says that every argument is a string (schema GetPromptRequestParams).
+	texts bool
 	// legacy says that 2026-07-28 has it no more. A server must then answer 404
 	// (REQ-29), so what it would act on may be missing.
 	legacy bool
@@ -147,7 +149,7 @@ type operation struct {
 // operations are the requests a client may send, of every revision.
 var operations = index(
 	operation{method: "tools/call", target: targetName, mirrored: true},
-	operation{method: "prompts/get", target: targetName, mirrored: true},
+	operation{method: "prompts/get", target: targetName, mirrored: true, texts: true},
 	operation{method: "resources/read", target: targetURI, mirrored: true},
 	operation{method: "resources/subscribe", target: targetURI, legacy: true},
 	operation{method: "resources/unsubscribe", target: targetURI, legacy: true},

@@ -240,6 +240,9 @@ func (s *scanner) operand(c *Call, op *operation) {
 		c.Name = s.text(slotName, "params.name")
 		s.expect(slotArguments, '{', "params.arguments must be an object")
 		c.Args = s.found[slotArguments]
+		if op.texts {
+			s.texts(c.Args)
+		}
 	case targetURI:
 		if op.legacy && c.Era == Era2026 && s.found[slotURI] == nil {
 			return
@@ -251,6 +254,30 @@ func (s *scanner) operand(c *Call, op *operation) {
 		s.reference(c)
 	case targetListen:
 		s.listen(c)
+	}
+}
+
+// texts refuses arguments that are not all strings. Servers that decode into
+// strings read null as an empty one, which is not what was judged.
+func (s *scanner) texts(args jsontext.Value) {
+	if s.first != nil || args == nil {
+		return
+	}
+	s.rewind(args)
+	if _, err := s.dec.ReadToken(); err != nil {
+		return // not reached: the arguments have been read once
+	}
+	for s.dec.PeekKind() != '}' && s.first == nil {
+		if _, err := s.dec.ReadToken(); err != nil {
+			return // not reached either
+		}
+		if s.dec.PeekKind() != '"' {
+			s.refuse(CodeInvalidParams, "each of params.arguments of prompts/get must be a string")
+			return
+		}
+		if err := s.dec.SkipValue(); err != nil {
+			return // nor this
+		}
 	}
 }
 

@@ -239,6 +239,8 @@ var refused = []struct {
 	{"__proto__ in _meta", call(`{"name":"a","_meta":{"__proto__":{}}}`), -32602, "is called __proto__", "7"},
 	{"prompt without name", request("prompts/get", `{}`), -32602, "params.name is missing", "7"},
 	{"read without uri", request("resources/read", `{"name":"a"}`), -32602, "params.uri is missing", "7"},
+	{"prompt argument null", request("prompts/get", `{"name":"a","arguments":{"x":"y","z":null}}`), -32602, "each of params.arguments of prompts/get must be a string", "7"},
+	{"prompt argument object", request("prompts/get", `{"name":"a","arguments":{"x":{}}}`), -32602, "each of params.arguments of prompts/get must be a string", "7"},
 	{"subscribe without uri", request("resources/subscribe", `{}`), -32602, "params.uri is missing", "7"},
 	{"unsubscribe without uri", request("resources/unsubscribe", `{}`), -32602, "params.uri is missing", "7"},
 	{"uri a list", request("resources/read", `{"uri":["a"]}`), -32602, "params.uri must be a string", "7"},

@@ -3,6 +3,7 @@ package message
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"unicode/utf8"
 )
@@ -21,11 +22,12 @@ const (
 )
 
 // hasLongStrings guesses whether a quarter or more of a body is in long strings:
-// of bytes that have no quotation mark near. It costs next to nothing.
+// of bytes that have no quotation mark near, or an escaped one. It costs next to
+// nothing.
 func hasLongStrings(body []byte) bool {
 	quiet := 0
 	for rest := body; len(rest) >= block; rest = rest[block:] {
-		if bytes.IndexByte(rest[:block], '"') < 0 {
+		if i := bytes.IndexByte(rest[:block], '"'); i < 0 || i > 0 && rest[i-1] == '\\' {
 			quiet++
 		}
 	}
@@ -46,7 +48,7 @@ type cut struct {
 // there, so the decoder meets the same tokens in both texts as far as it gets.
 func (s *scanner) shorten() bool {
 	s.view, s.cuts, s.short = s.body, s.cuts[:0], s.short[:0]
-	if !hasLongStrings(s.body) {
+	if !hasLongStrings(s.body) || !utf8.Valid(s.body) {
 		return false
 	}
 	body, from := s.body, 0
@@ -99,44 +101,44 @@ func isName(body []byte, i int) bool {
 
 // stringEnd returns where the closing quotation mark of the string is whose
 // inside begins at i, or -1 when the string is not valid or does not end: raw
-// control characters, invalid UTF-8 and unpaired surrogates are not valid.
+// control characters and unpaired surrogates are not valid. b is valid UTF-8.
 func stringEnd(b []byte, i int) int {
 	for {
-		for i+8 <= len(b) && allPlain(binary.LittleEndian.Uint64(b[i:])) {
+		for i+8 <= len(b) {
+			if m := special(binary.LittleEndian.Uint64(b[i:])); m != 0 {
+				i += bits.TrailingZeros64(m) / 8
+				break
+			}
 			i += 8
 		}
 		if i >= len(b) {
 			return -1
 		}
-		n := 1
 		switch c := b[i]; {
 		case c == '"':
 			return i
-		case c == '\\':
-			n = escapeLen(b[i:])
 		case c < ' ':
 			return -1
-		case c >= utf8.RuneSelf:
-			var r rune
-			if r, n = utf8.DecodeRune(b[i:]); r == utf8.RuneError && n == 1 {
+		case c == '\\':
+			n := escapeLen(b[i:])
+			if n == 0 {
 				return -1
 			}
+			i += n
+		default:
+			i++
 		}
-		if n == 0 {
-			return -1
-		}
-		i += n
 	}
 }
 
-// allPlain reports whether eight bytes are all ASCII and none of them is a control
-// character, a quotation mark or a backslash. It may say no to some that are.
-func allPlain(v uint64) bool {
+// special marks, by its high bit, the first of eight bytes that is a control
+// character, a quotation mark or a backslash; later bytes as it comes.
+func special(v uint64) uint64 {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	quote, backslash := v^('"'*ones), v^('\\'*ones)
-	// x-ones borrows from the high bit of a byte of x that is zero; of v, from
-	// those below a space.
-	return (v|(v-' '*ones)|(quote-ones)|(backslash-ones))&highs == 0
+	// x-n borrows from the high bit of a byte of x below n; those that had it set
+	// before do not count. A borrow spreads to later bytes alone.
+	return ((v-' '*ones)&^v | (quote-ones)&^quote | (backslash-ones)&^backslash) & highs
 }
 
 // escapeLen is the length of the escape that b begins with, a surrogate pair

@@ -169,7 +169,7 @@ func (i *Issuer) Start(addr string) error {
 	i.mu.Lock()
 	i.server = server
 	i.mu.Unlock()
-	go server.Serve(listener)
+	go func() { _ = server.Serve(listener) }()
 	return nil
 }
 

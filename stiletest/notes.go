@@ -145,7 +145,7 @@ func metaVersion(body []byte) string {
 		return ""
 	}
 	var version string
-	json.Unmarshal(m.Params.Meta["io.modelcontextprotocol/protocolVersion"], &version)
+	_ = json.Unmarshal(m.Params.Meta["io.modelcontextprotocol/protocolVersion"], &version)
 	return version
 }
 

@@ -34,7 +34,7 @@ func AnswerJSON(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		io.WriteString(w, body)
+		_, _ = io.WriteString(w, body)
 	}
 }
 
@@ -47,8 +47,8 @@ func AnswerSSE(chunks ...string) http.HandlerFunc {
 		w.WriteHeader(http.StatusOK)
 		flush := http.NewResponseController(w)
 		for _, c := range chunks {
-			io.WriteString(w, c)
-			flush.Flush()
+			_, _ = io.WriteString(w, c)
+			_ = flush.Flush()
 		}
 	}
 }

@@ -96,7 +96,7 @@ func newGateway(t *testing.T, s setup) *gateway {
 	}
 	server := httptest.NewServer(g.handler)
 	g.base = server.URL
-	g.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	g.client = &http.Client{Timeout: 2 * limit, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	t.Cleanup(func() {
 		g.client.CloseIdleConnections()
 		g.handler.Stop()

@@ -31,38 +31,47 @@ func puts(f fault) func(testing.TB, *link) {
 	return func(t testing.TB, l *link) { l.put(t, f) }
 }
 
-// TestIssuerNeverReached: without keys nobody is let in and nobody is sent to a
-// login page; when the issuer comes back, so does the service, by itself.
-func TestIssuerNeverReached(t *testing.T) {
+// TestIssuerOutOfReach runs what waits for the time that a fetch may take side by
+// side.
+func TestIssuerOutOfReach(t *testing.T) {
 	nothingLeft(t)
-	t.Run("faults", func(t *testing.T) {
-		for _, tt := range issuerFaults {
-			t.Run(tt.name, func(t *testing.T) {
-				t.Parallel()
-				upstream := &counted{}
-				g := newGateway(t, setup{upstream: upstream})
-				tt.put(t, g.issuer.link)
-				if tt.serves {
-					g.call(t, g.issuer.token(stiletest.Claims{})).wantResult(t)
-					return
-				}
-				for range 3 {
-					g.call(t, g.issuer.token(stiletest.Claims{})).wantOutage(t)
-				}
-				g.wantNotReady(t)
-				if n := upstream.calls.Load(); n != 0 {
-					t.Errorf("%d calls went through without keys", n)
-				}
-				g.back(t)
-				eventually(t, "service after the issuer came back", func() bool {
-					return g.call(t, g.issuer.token(stiletest.Claims{})).isResult()
-				})
-				if a := g.get(t, "/readyz"); a.status != http.StatusOK {
-					t.Errorf("readyz after all came back: %d %s", a.status, a.body)
-				}
-			})
-		}
+	t.Run("all", func(t *testing.T) {
+		t.Run("keys never had", issuerNeverReached)
+		t.Run("keys had", issuerLost)
+		t.Run("many callers", unreachedIssuerHoldsNothing)
 	})
+}
+
+// issuerNeverReached: without keys nobody is let in and nobody is sent to a
+// login page; when the issuer comes back, so does the service, by itself.
+func issuerNeverReached(t *testing.T) {
+	t.Parallel()
+	for _, tt := range issuerFaults {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			upstream := &counted{}
+			g := newGateway(t, setup{upstream: upstream})
+			tt.put(t, g.issuer.link)
+			if tt.serves {
+				g.call(t, g.issuer.token(stiletest.Claims{})).wantResult(t)
+				return
+			}
+			for range 3 {
+				g.call(t, g.issuer.token(stiletest.Claims{})).wantOutage(t)
+			}
+			g.wantNotReady(t)
+			if n := upstream.calls.Load(); n != 0 {
+				t.Errorf("%d calls went through without keys", n)
+			}
+			g.back(t)
+			eventually(t, "service after the issuer came back", func() bool {
+				return g.call(t, g.issuer.token(stiletest.Claims{})).isResult()
+			})
+			if a := g.get(t, "/readyz"); a.status != http.StatusOK {
+				t.Errorf("readyz after all came back: %d %s", a.status, a.body)
+			}
+		})
+	}
 }
 
 // back ends a fault at the issuer, whichever it is.
@@ -83,44 +92,42 @@ func (g *gateway) wantNotReady(t *testing.T) {
 	}
 }
 
-// TestIssuerLost: whoever has keys goes on with them. What they cannot tell, a
+// issuerLost: whoever has keys goes on with them. What they cannot tell, a
 // token with another key id, is an outage and not a bad token; what they can
 // tell is refused as ever.
-func TestIssuerLost(t *testing.T) {
-	nothingLeft(t)
-	t.Run("faults", func(t *testing.T) {
-		for _, tt := range issuerFaults {
-			if tt.serves {
-				continue
-			}
-			t.Run(tt.name, func(t *testing.T) {
-				t.Parallel()
-				upstream := &counted{}
-				g := newGateway(t, setup{upstream: upstream})
-				g.call(t, g.issuer.token(stiletest.Claims{})).wantResult(t)
-				g.issuer.server.Load().SetKeepAlivesEnabled(false) // the next fetch needs a new connection
-				tt.put(t, g.issuer.link)
-				old := g.issuer.token(stiletest.Claims{})
-				g.issuer.Rotate()
-				rotated := g.issuer.token(stiletest.Claims{})
-				for range 2 {
-					g.call(t, old).wantResult(t)
-					g.call(t, rotated).wantOutage(t)
-					g.call(t, g.issuer.token(stiletest.Claims{Kid: "nobody's"})).wantOutage(t)
-					g.call(t, old[:len(old)-8]+"AAAAAAAA").wantRefusal(t, http.StatusUnauthorized)
-				}
-				if n := upstream.calls.Load(); n != 3 {
-					t.Errorf("%d calls reached the upstream, want 3", n)
-				}
-				if a := g.get(t, "/readyz"); a.status != http.StatusOK {
-					t.Errorf("readyz with keys at hand: %d %s", a.status, a.body)
-				}
-				g.back(t)
-				eventually(t, "the new key after the issuer came back", func() bool { return g.call(t, rotated).isResult() })
-				g.call(t, old).wantResult(t)
-			})
+func issuerLost(t *testing.T) {
+	t.Parallel()
+	for _, tt := range issuerFaults {
+		if tt.serves {
+			continue
 		}
-	})
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			upstream := &counted{}
+			g := newGateway(t, setup{upstream: upstream})
+			g.call(t, g.issuer.token(stiletest.Claims{})).wantResult(t)
+			g.issuer.server.Load().SetKeepAlivesEnabled(false) // the next fetch needs a new connection
+			tt.put(t, g.issuer.link)
+			old := g.issuer.token(stiletest.Claims{})
+			g.issuer.Rotate()
+			rotated := g.issuer.token(stiletest.Claims{})
+			for range 2 {
+				g.call(t, old).wantResult(t)
+				g.call(t, rotated).wantOutage(t)
+				g.call(t, g.issuer.token(stiletest.Claims{Kid: "nobody's"})).wantOutage(t)
+				g.call(t, old[:len(old)-8]+"AAAAAAAA").wantRefusal(t, http.StatusUnauthorized)
+			}
+			if n := upstream.calls.Load(); n != 3 {
+				t.Errorf("%d calls reached the upstream, want 3", n)
+			}
+			if a := g.get(t, "/readyz"); a.status != http.StatusOK {
+				t.Errorf("readyz with keys at hand: %d %s", a.status, a.body)
+			}
+			g.back(t)
+			eventually(t, "the new key after the issuer came back", func() bool { return g.call(t, rotated).isResult() })
+			g.call(t, old).wantResult(t)
+		})
+	}
 }
 
 // TestIssuerRestartsWhileItRotates: the process behind the issuer ends between
@@ -147,10 +154,10 @@ func TestIssuerRestartsWhileItRotates(t *testing.T) {
 	g.call(t, old).wantResult(t)
 }
 
-// TestUnreachedIssuerHoldsNothing: many callers who wait for keys that never come
+// unreachedIssuerHoldsNothing: many callers who wait for keys that never come
 // are all answered, and share one attempt.
-func TestUnreachedIssuerHoldsNothing(t *testing.T) {
-	nothingLeft(t)
+func unreachedIssuerHoldsNothing(t *testing.T) {
+	t.Parallel()
 	g := newGateway(t, setup{upstream: &counted{}})
 	g.issuer.link.put(t, halfOpen)
 	answers := make(chan answer)

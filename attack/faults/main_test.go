@@ -7,6 +7,7 @@ package faults_test
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -35,6 +36,12 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(folder)
 	binary.path = filepath.Join(folder, "stile")
+	// These tests wait more than they work, also where there are two processors.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "32"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code := m.Run()
 	if err := goleak.Find(goleak.IgnoreAnyFunction(stuckStub), goleak.IgnoreAnyFunction(stuckRead)); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "goroutines are left:", err)

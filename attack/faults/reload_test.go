@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stile-mcp/stile/stiletest"
 )
@@ -74,6 +73,9 @@ const (
 	notReloaded = "configuration not reloaded"
 )
 
+// hammers is how many clients make the load.
+const hammers = 6
+
 // seen is one call of the load and its answer.
 type seen struct {
 	tool string
@@ -90,7 +92,7 @@ func (p *program) hammer(t *testing.T, stop <-chan struct{}) (answers func() ([]
 		lost []error
 		wg   sync.WaitGroup
 	)
-	for n := range 6 {
+	for n := range hammers {
 		wg.Go(func() {
 			for i := n; ; i++ {
 				select {
@@ -148,7 +150,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	first := openDescriptors(t, p.pid())
 	stop := make(chan struct{})
 	answers := p.hammer(t, stop)
-	for round := range 30 {
+	for round := range 60 {
 		name := "AB"[(round+1)%2 : (round+1)%2+1]
 		s.policy = policies[(round+1)%2]
 		p.configure(t, s, address)
@@ -175,7 +177,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			t.Fatalf("the client sees policy %s, the audit %s: %s %d %s", got, want, a.tool, a.status, a.body)
 		}
 	}
-	t.Logf("%d calls over 33 reloads: %v", len(all), by)
+	t.Logf("%d calls over 66 reloads: %v", len(all), by)
 	if by["A"] == 0 || by["B"] == 0 {
 		t.Errorf("one policy never answered: %v", by)
 	}
@@ -265,34 +267,41 @@ func TestStreamsEndCleanly(t *testing.T) {
 	}
 }
 
-// slowly answers a little later, so that calls are under way at any moment.
-type slowly struct {
+// holding holds the calls that come once hold is set, until release is closed.
+type holding struct {
 	counted
-	under atomic.Int64
+	hold    atomic.Bool
+	held    atomic.Int64
+	release chan struct{}
 }
 
-func (s *slowly) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.under.Add(1)
-	defer s.under.Add(-1)
-	select {
-	case <-time.After(20 * time.Millisecond):
-	case <-r.Context().Done():
+func (h *holding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.hold.Load() {
+		h.held.Add(1)
+		select {
+		case <-h.release:
+		case <-r.Context().Done():
+		}
 	}
-	s.counted.ServeHTTP(w, r)
+	h.counted.ServeHTTP(w, r)
 }
 
 // TestStopUnderLoad: every call that was let through when the end came is
 // answered whole, and the program ends well.
 func TestStopUnderLoad(t *testing.T) {
 	nothingLeft(t)
-	upstream := &slowly{}
+	upstream := &holding{release: make(chan struct{})}
 	p := start(t, serving{upstream: upstream, policy: policyOf("A", "x", "y")})
 	stop := make(chan struct{})
 	answers := p.hammer(t, stop)
-	eventually(t, "calls under way", func() bool { return upstream.under.Load() >= 2 && upstream.calls.Load() > 30 })
+	eventually(t, "load", func() bool { return upstream.calls.Load() > 30 })
+	upstream.hold.Store(true)
+	eventually(t, "calls under way", func() bool { return upstream.held.Load() == hammers })
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the program stops", func() bool { return strings.Contains(p.log.String(), "msg=stopping") })
+	close(upstream.release)
 	<-p.exited
 	close(stop)
 	all, lost := answers()

@@ -52,7 +52,7 @@ func start(t *testing.T, s serving) *program {
 	dir := t.TempDir()
 	p := &program{address: freeAddress(t), file: filepath.Join(dir, "stile.yaml"), audit: s.audit,
 		log: &lockedBuffer{}, issuer: newIssuer(t), exited: make(chan struct{}),
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+		client: &http.Client{Timeout: 2 * limit, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	if p.audit == "" {
 		p.audit = filepath.Join(dir, "audit.jsonl")
 	}

@@ -118,23 +118,35 @@ func TestUpstreamFaults(t *testing.T) {
 	})
 }
 
-// raw is an upstream that says exactly these bytes and then ends the connection,
-// with a reset where rude is set.
-func raw(rude bool, parts ...string) http.HandlerFunc {
+// rawEnd is an upstream that says exactly these bytes and ends the connection.
+func rawEnd(parts []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			panic(err)
-		}
-		for _, part := range parts {
-			_, _ = io.WriteString(conn, part)
-		}
-		if rude {
-			_ = conn.(*net.TCPConn).SetLinger(0)
-		}
+		_ = say(w, r, parts).Close()
+	}
+}
+
+// rawReset resets it instead. A reset overtakes what the far end has not read
+// yet, so it gives it a moment to do so.
+func rawReset(parts []string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		conn := say(w, r, parts)
+		_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+		_, _ = conn.Read(make([]byte, 1))
+		_ = conn.SetLinger(0)
 		_ = conn.Close()
 	}
+}
+
+func say(w http.ResponseWriter, r *http.Request, parts []string) *net.TCPConn {
+	_, _ = io.Copy(io.Discard, r.Body)
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	for _, part := range parts {
+		_, _ = io.WriteString(conn, part)
+	}
+	return conn.(*net.TCPConn)
 }
 
 // chunk frames bytes as one chunk (RFC 9112 §7.1).
@@ -176,43 +188,24 @@ func TestCutAnswers(t *testing.T) {
 		{"stream before the blank line", []string{sseHead, chunked, chunk(event(progress) + "data: " + resultText + "\n")}, "error event"},
 		{"stream in a chunk", []string{sseHead, chunked, chunk(event(progress)), "ffff\r\n" + event(resultText)[:40]}, "error event"},
 	}
-	for _, rude := range []bool{false, true} {
-		for _, tt := range tests {
+	t.Run("all", func(t *testing.T) {
+		for n := range 2 * len(tests) {
+			rude, tt := n%2 == 1, tests[n/2]
 			if rude && tt.want == "not JSON" {
 				tt.want = "502"
 			}
 			t.Run(fmt.Sprintf("%s reset=%v", tt.name, rude), func(t *testing.T) {
-				parts := tt.parts
-				handler := raw(rude, parts...)
-				if rude { // a reset may overtake what was sent: let it arrive first
-					handler = rawSlowly(parts)
+				t.Parallel()
+				handler := rawEnd(tt.parts)
+				if rude {
+					handler = rawReset(tt.parts)
 				}
 				g := newGateway(t, setup{upstream: handler, direct: true})
 				a := g.call(t, g.issuer.token(stiletest.Claims{}))
 				checkCut(t, a, tt.want)
 			})
 		}
-	}
-}
-
-// rawSlowly says the parts, and resets the connection when Stile has taken them
-// from the socket: when the kernel has nothing of them left to send and a while
-// has passed without a close.
-func rawSlowly(parts []string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			panic(err)
-		}
-		for _, part := range parts {
-			_, _ = io.WriteString(conn, part)
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-		_, _ = conn.Read(make([]byte, 1))
-		_ = conn.(*net.TCPConn).SetLinger(0)
-		_ = conn.Close()
-	}
+	})
 }
 
 func checkCut(t *testing.T, a answer, want string) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,7 +16,7 @@ func BenchmarkOpen(b *testing.B) {
 	for _, n := range []int{20, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			file := filepath.Join(b.TempDir(), "stile.yaml")
-			text := "issuers:\n  - issuer: https://idp.example.com\nservers:\n  notes:\n    path: /mcp\n    url: http://127.0.0.1:9/mcp\n    policy_file: policy.yaml\n"
+			text := "listen: 127.0.0.1:0\nissuers:\n  - issuer: https://idp.example.com\nservers:\n  notes:\n    path: /mcp\n    url: http://127.0.0.1:9/mcp\n    policy_file: policy.yaml\n"
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				b.Fatal(err)
 			}
@@ -30,7 +31,7 @@ func BenchmarkOpen(b *testing.B) {
 				if err := s.open(); err != nil {
 					b.Fatal(err)
 				}
-				if err := s.current.Load().opened.Close(); err != nil {
+				if err := errors.Join(s.listener.Close(), s.current.Load().opened.Close()); err != nil {
 					b.Fatal(err)
 				}
 			}

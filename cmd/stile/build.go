@@ -134,7 +134,7 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 	server := stile.Server{Name: e.Name, Path: e.Value.Path, Policy: p.compiled, Issuers: who.profiles,
 		Broad: e.Value.Advertise == advertiseBroad, InBandChallenge: e.Value.InBandChallenge}
 	if p.compiled.NeedsTools() {
-		server.Tools = &p.tools
+		server.Tools = p.tools
 	}
 	upstream, closer, err := f.newUpstream(e, log)
 	if err != nil {

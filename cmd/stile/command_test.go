@@ -147,7 +147,7 @@ func TestReloadKeepsProcesses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "stile.yaml")
 	const key, hash = "abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 	write := func(colour, scope string) {
-		text := fmt.Sprintf("api_keys: [{name: t, sha256: %s, scopes: %s}]\nservers:\n  test:\n    path: /mcp\n    command: [%q]\n"+
+		text := fmt.Sprintf("listen: 127.0.0.1:0\napi_keys: [{name: t, sha256: %s, scopes: %s}]\nservers:\n  test:\n    path: /mcp\n    command: [%q]\n"+
 			"    env: {%s: server, COLOUR: %s}\n    policy: {baseline: %s, default: %s}\n", hash, scope, self(t), roleVar, colour, scope, scope)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -158,6 +158,7 @@ func TestReloadKeepsProcesses(t *testing.T) {
 	if err := s.open(); err != nil {
 		t.Fatal(err)
 	}
+	defer s.listener.Close()
 	listener := httptest.NewServer(s)
 	defer listener.Close()
 	session := connect(t, listener.URL+"/mcp", key)
@@ -184,7 +185,7 @@ func TestReloadKeepsProcesses(t *testing.T) {
 // TestUnreadyCommand has a program that is not there.
 func TestUnreadyCommand(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "stile.yaml")
-	text := "servers:\n  test:\n    path: /mcp\n    command: [no-such-server]\n    policy: {rules: [{tools: [x], anonymous: true}]}\n"
+	text := "listen: 127.0.0.1:0\nservers:\n  test:\n    path: /mcp\n    command: [no-such-server]\n    policy: {rules: [{tools: [x], anonymous: true}]}\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -192,6 +193,7 @@ func TestUnreadyCommand(t *testing.T) {
 	if err := s.open(); err != nil {
 		t.Fatal(err)
 	}
+	defer s.listener.Close()
 	defer s.leave(s.current.Load())
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))

@@ -17,7 +17,7 @@ import (
 type policy struct {
 	config   authorize.Config
 	compiled *authorize.Policy
-	tools    stile.ToolCatalogue
+	tools    *stile.ToolCatalogue // by itself: the gateway keeps it, and nothing else of this
 	src      *source
 	path     string // of the policy in src, empty in a file of its own
 }
@@ -128,6 +128,7 @@ func (f *File) prefix() string {
 // compile compiles a policy and leaves out what only follows from a mistake
 // that was told before.
 func (p *policy) compile(prefix string) mistakes {
+	p.tools = new(stile.ToolCatalogue)
 	p.config.Tools, p.config.ScopePrefix = p.tools.Annotations, prefix
 	compiled, err := authorize.New(p.config)
 	if err == nil {

@@ -5,10 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 
 	"github.com/stile-mcp/stile/forward"
@@ -106,19 +103,13 @@ func (c *serveCommand) runQuick(p *process) error {
 	if err != nil {
 		return err
 	}
-	var config net.ListenConfig
-	listener, err := config.Listen(p.ctx, "tcp", f.Listen)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	f.listeningOn(listener.Addr().String())
 	s := newServer("the command line", p)
-	s.given, s.listener = f, listener
+	s.given = f
 	// Said once, after the line that every serve prints.
 	s.hello = "API key, shown only now: " + key + "\n" +
 		`  send it as "Authorization: Bearer KEY" or "X-API-Key: KEY"` + "\n"
 	if err := s.open(); err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	return s.run(p.ctx, p.stdout)
 }

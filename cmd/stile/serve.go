@@ -60,8 +60,7 @@ func (c *serveCommand) run(p *process) error {
 	}
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
-	go watchSignals(ctx, hup, s.reload)
-	go watchFiles(ctx, s.log, s.current.Load().files, s.reload)
+	go s.watch(ctx, hup)
 	return s.run(ctx, p.stdout)
 }
 
@@ -74,13 +73,19 @@ type server struct {
 	key     []byte // seals sessions where the file keeps no key
 	current atomic.Pointer[loaded]
 
-	commands commandPool  // processes that outlive a reload
-	given    *File        // instead of a file at path
-	listener net.Listener // that is listening already
-	hello    string       // what is printed besides the endpoints
+	commands commandPool // processes that outlive a reload
+	given    *File       // instead of a file at path
+	hello    string      // what is printed besides the endpoints
+
+	// listener is where it listens, and listen what the configuration said then.
+	listener net.Listener
+	listen   string
 
 	reloads  sync.Mutex // one reload at a time; guards stopping
 	stopping bool       // no reload any more
+
+	mu    sync.Mutex // guards alive
+	alive map[*loaded]struct{}
 }
 
 // loaded is one configuration, built.
@@ -90,7 +95,7 @@ type loaded struct {
 	uses atomic.Int64
 
 	gateway   *stile.Gateway
-	listen    string
+	listen    string   // as the file has it
 	endpoints []string // URLs, for the line that is printed
 	files     []string // what the configuration was read from
 	shutdown  time.Duration
@@ -100,14 +105,36 @@ type loaded struct {
 func newServer(path string, p *process) *server {
 	key := make([]byte, minSessionKey)
 	rand.Read(key)
-	return &server{path: path, process: p, key: key, log: slog.New(slog.NewTextHandler(p.stderr, nil))}
+	return &server{path: path, process: p, key: key, log: slog.New(slog.NewTextHandler(p.stderr, nil)), alive: map[*loaded]struct{}{}}
 }
 
-// open builds the configuration and makes it the current one.
+// open listens, builds the configuration and makes it the current one.
 func (s *server) open() error {
 	first, err := s.load()
-	if err == nil {
-		s.current.Store(first)
+	if err != nil {
+		if s.listener != nil {
+			err = errors.Join(err, s.listener.Close())
+		}
+		return err
+	}
+	s.current.Store(first)
+	return nil
+}
+
+// bind listens where the first configuration says, and tells every one that says
+// the same which port that is.
+func (s *server) bind(f *File) error {
+	if s.listener == nil {
+		listener, err := net.Listen("tcp", f.Listen)
+		if err != nil {
+			return fmt.Errorf("%s: listen: %w", s.path, err)
+		}
+		s.listener, s.listen = listener, f.Listen
+	}
+	host, port, err := net.SplitHostPort(f.Listen)
+	if err == nil && port == "0" && f.Listen == s.listen {
+		_, port, err = net.SplitHostPort(s.listener.Addr().String())
+		f.listeningOn(net.JoinHostPort(host, port))
 	}
 	return err
 }
@@ -122,6 +149,10 @@ func (s *server) load() (*loaded, error) {
 		}
 	}
 	f.commands = &s.commands
+	listen := f.Listen
+	if err := s.bind(f); err != nil {
+		return nil, err
+	}
 	config, opened, err := build(f, s.log, s.process.stdout, s.process.stderr)
 	if err != nil {
 		return nil, err
@@ -133,11 +164,14 @@ func (s *server) load() (*loaded, error) {
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
-	l := &loaded{gateway: gateway, listen: f.Listen, shutdown: time.Duration(f.ShutdownTimeout), opened: opened, files: f.files()}
+	l := &loaded{gateway: gateway, listen: listen, shutdown: time.Duration(f.ShutdownTimeout), opened: opened, files: f.files()}
 	l.uses.Store(1)
 	for i := range f.Servers {
 		l.endpoints = append(l.endpoints, f.resource(&f.Servers[i].Value))
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alive[l] = struct{}{}
 	return l, nil
 }
 
@@ -167,6 +201,9 @@ func (s *server) leave(l *loaded) {
 	if l.uses.Add(-1) > 0 {
 		return
 	}
+	s.mu.Lock()
+	delete(s.alive, l)
+	s.mu.Unlock()
 	if err := l.opened.Close(); err != nil {
 		s.log.Warn("closing an old configuration", "error", err)
 	}
@@ -185,8 +222,8 @@ func (s *server) reload() {
 		return
 	}
 	old := s.current.Swap(next)
-	if next.listen != old.listen {
-		s.log.Warn("listen changed; that needs a restart", "old", old.listen, "new", next.listen)
+	if next.listen != s.listen {
+		s.log.Warn("listen changed; that needs a restart", "old", s.listen, "new", next.listen)
 	}
 	// Streams that wait for news start anew under the new configuration; calls
 	// under way finish under the one that judged them.
@@ -197,14 +234,6 @@ func (s *server) reload() {
 
 // run serves until ctx ends or a signal to stop comes, then drains.
 func (s *server) run(ctx context.Context, out io.Writer) error {
-	first := s.current.Load()
-	listener := s.listener
-	if listener == nil {
-		var err error
-		if listener, err = net.Listen("tcp", first.listen); err != nil {
-			return fmt.Errorf("listen: %w", err)
-		}
-	}
 	h := &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: headerTimeout,
@@ -213,15 +242,20 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- h.Serve(listener) }()
-	fmt.Fprintln(out, "stile serves", strings.Join(first.endpoints, " "))
+	go func() { failed <- h.Serve(s.listener) }()
+	fmt.Fprintln(out, "stile serves", strings.Join(s.current.Load().endpoints, " "))
 	fmt.Fprint(out, s.hello)
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
-	return s.stop(h)
+	err := s.stop(h)
+	// Only now is the listener closed for certain.
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
 }
 
 // stop drains: streams that wait for news end at once, calls may finish within
@@ -237,7 +271,7 @@ func (s *server) stop(h *http.Server) error {
 	defer cancel()
 	err := h.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
-		now.gateway.Stop()
+		s.tellAll()
 		last, cancel := context.WithTimeout(context.Background(), lastWords)
 		defer cancel()
 		if err = h.Shutdown(last); err != nil {
@@ -248,14 +282,11 @@ func (s *server) stop(h *http.Server) error {
 	return errors.Join(err, now.opened.Close())
 }
 
-// watchSignals calls reload on each signal until ctx ends.
-func watchSignals(ctx context.Context, hup <-chan os.Signal, reload func()) {
-	for {
-		select {
-		case <-hup:
-			reload()
-		case <-ctx.Done():
-			return
-		}
+// tellAll ends every stream, also those that an older configuration still answers.
+func (s *server) tellAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l := range s.alive {
+		l.gateway.Stop()
 	}
 }

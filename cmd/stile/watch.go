@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -14,46 +15,70 @@ import (
 // configuration management write in several steps.
 const settle = 200 * time.Millisecond
 
-// watchFiles calls changed when one of the files changes, until ctx ends. It
-// watches their folders, because editors and Kubernetes replace files instead of
-// writing into them.
-func watchFiles(ctx context.Context, log *slog.Logger, files []string, changed func()) {
-	w, err := fsnotify.NewWatcher()
-	if err != nil {
-		log.Warn("configuration changes are not noticed; send SIGHUP to reload", "error", err)
-		return
+// watch reloads on each signal and when a file of the configuration changes, until
+// ctx ends.
+func (s *server) watch(ctx context.Context, hup <-chan os.Signal) {
+	w := &watcher{log: s.log, folders: map[string]bool{}}
+	var err error
+	if w.notify, err = fsnotify.NewWatcher(); err != nil {
+		s.log.Warn("configuration changes are not noticed; send SIGHUP to reload", "error", err)
+		w.notify = &fsnotify.Watcher{} // its channels are nil
+	} else {
+		defer w.notify.Close()
 	}
-	defer w.Close()
-	folders := map[string]bool{}
-	for _, f := range files {
-		folders[filepath.Dir(f)] = true
-	}
-	for folder := range folders {
-		if err := w.Add(folder); err != nil {
-			log.Warn("configuration changes are not noticed; send SIGHUP to reload", "folder", folder, "error", err)
-		}
-	}
-	names := map[string]bool{}
-	for _, f := range files {
-		names[filepath.Base(f)] = true
-	}
+	w.follow(s.current.Load().files)
 	quiet := time.NewTimer(settle)
 	quiet.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case event := <-w.Events:
-			// "..data" is the link that Kubernetes swaps under a mounted file.
-			if names[filepath.Base(event.Name)] || filepath.Base(event.Name) == "..data" {
+		case event := <-w.notify.Events:
+			if w.concerns(event.Name) {
 				quiet.Reset(settle)
 			}
-		case err := <-w.Errors:
-			log.Warn("watching the configuration", "error", err)
+			continue
+		case err := <-w.notify.Errors:
+			s.log.Warn("watching the configuration", "error", err)
+			continue
+		case <-hup:
 		case <-quiet.C:
-			changed()
+		}
+		s.reload()
+		w.follow(s.current.Load().files)
+	}
+}
+
+// watcher watches the folders of files, because editors and Kubernetes replace
+// files instead of writing into them. It is used by one goroutine.
+type watcher struct {
+	log     *slog.Logger
+	notify  *fsnotify.Watcher
+	folders map[string]bool
+	names   map[string]bool // of the files, without their folders
+}
+
+// follow makes files the ones that are watched.
+func (w *watcher) follow(files []string) {
+	w.names = map[string]bool{}
+	for _, f := range files {
+		w.names[filepath.Base(f)] = true
+		folder := filepath.Dir(f)
+		if w.folders[folder] || w.notify.Events == nil {
+			continue
+		}
+		w.folders[folder] = true
+		if err := w.notify.Add(folder); err != nil {
+			w.log.Warn("configuration changes are not noticed; send SIGHUP to reload", "folder", folder, "error", err)
 		}
 	}
+}
+
+// concerns reports whether a change of that name may be one of the configuration:
+// "..data" is the link that Kubernetes swaps under a mounted file.
+func (w *watcher) concerns(name string) bool {
+	base := filepath.Base(name)
+	return w.names[base] || base == "..data"
 }
 
 // files are what a configuration was read from.

@@ -89,8 +89,10 @@ func TestGetJSONRefusesWhatIsNotIt(t *testing.T) {
 		}, "expected a JSON media type"},
 		{"not found", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "expected status 200, got status 404"},
 		{"created", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201) }, "got status 201"},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", 302) }, "redirects are not followed, got status 302"},
-		{"permanent redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://127.0.0.1/", 308) }, "redirects are not followed"},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/other", http.StatusFound) }, "redirects are not followed, got status 302"},
+		{"permanent redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://127.0.0.1/", http.StatusPermanentRedirect)
+		}, "redirects are not followed"},
 		{"gzip bomb", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Content-Encoding", "gzip")
