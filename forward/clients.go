@@ -15,7 +15,7 @@ const (
 	pingTime = 30 * time.Second
 	// evictAge is how long a session must have been idle to make room for another
 	// one of the same caller.
-	evictAge = time.Minute
+	evictAge = 10 * time.Second
 	// pingPrefix begins the ids of Stile's own pings.
 	pingPrefix = "stile-ping-"
 )
