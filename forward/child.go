@@ -43,8 +43,9 @@ type child struct {
 	calls    map[string]*call // by envelope.Key of the id that the child knows
 	tokens   map[string]*call // by that of the progress token
 	sessions map[*clientSession]struct{}
-	last     uint64 // the last id given to a call, or number of one
-	level    int    // the log level last set, of a shared child
+	last     uint64                        // the last id given to a call, or number of one
+	level    int                           // the log level last set, of a shared child
+	mirrored map[string][]mirroredArgument // by tool
 	idle     *time.Timer
 	used     time.Time
 }
@@ -60,6 +61,7 @@ type call struct {
 	session *clientSession // nil: a request of 2026-07-28, or Stile's own
 	wantLog bool           // asks for log messages, as a request of 2026-07-28
 	listen  bool
+	tools   bool // a tools/list of 2026-07-28
 }
 
 // errGone says that a call cannot be answered any more.

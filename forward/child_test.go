@@ -40,17 +40,33 @@ type fakeServer struct {
 	level     string
 }
 
+// anyText keeps the arguments that are texts.
+type anyText map[string]string
+
+func (a *anyText) UnmarshalJSON(b []byte) error {
+	var all map[string]any
+	err := json.Unmarshal(b, &all)
+	*a = anyText{}
+	for name, value := range all {
+		if text, ok := value.(string); ok {
+			(*a)[name] = text
+		}
+	}
+	return err
+}
+
 type fakeMessage struct {
 	ID     json.RawMessage `json:"id"`
 	Method string          `json:"method"`
 	Params struct {
-		Name            string            `json:"name"`
-		Arguments       map[string]string `json:"arguments"`
-		ProtocolVersion string            `json:"protocolVersion"`
-		URI             string            `json:"uri"`
-		Level           string            `json:"level"`
-		RequestID       json.RawMessage   `json:"requestId"`
-		Capabilities    json.RawMessage   `json:"capabilities"`
+		Name            string          `json:"name"`
+		Arguments       anyText         `json:"arguments"`
+		ProtocolVersion string          `json:"protocolVersion"`
+		URI             string          `json:"uri"`
+		Cursor          string          `json:"cursor"`
+		Level           string          `json:"level"`
+		RequestID       json.RawMessage `json:"requestId"`
+		Capabilities    json.RawMessage `json:"capabilities"`
 		Meta            struct {
 			ProgressToken json.RawMessage `json:"progressToken"`
 			Version       string          `json:"io.modelcontextprotocol/protocolVersion"`
@@ -153,6 +169,13 @@ func (s *fakeServer) request(m *fakeMessage) {
 		s.listen(m)
 	case m.Method == "tools/call":
 		s.tool(m)
+	case m.Method == "tools/list" && m.Params.Cursor == "":
+		s.answer(m, `{"tools":[{"name":"who","inputSchema":{"type":"object"}}],"nextCursor":"more"}`)
+	case m.Method == "tools/list":
+		s.answer(m, `{"tools":[{"name":"route","inputSchema":{"type":"object","properties":{
+			"region":{"type":"string","x-mcp-header":"Region"},"n":{"type":"integer","x-mcp-header":"N"},
+			"deep":{"type":"object","properties":{"on":{"type":"boolean","x-mcp-header":"On"}}},
+			"bad":{"type":"string","x-mcp-header":"no token"},"list":{"type":"array","items":{"type":"string","x-mcp-header":"Item"}}}}}]}`)
 	case m.Method == "resources/subscribe", m.Method == "resources/unsubscribe":
 		s.note(m.Method + " " + m.Params.URI)
 		s.answer(m, `{}`)
@@ -173,7 +196,7 @@ func (s *fakeServer) note(what string) {
 }
 
 func (s *fakeServer) answer(m *fakeMessage, format string, args ...any) {
-	s.say(`{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, fmt.Sprintf(format, args...))
+	s.say(`{"jsonrpc":"2.0","id":%s,"result":%s}`, m.ID, strings.NewReplacer("\n", "", "\t", "").Replace(fmt.Sprintf(format, args...)))
 }
 
 func (s *fakeServer) fail(m *fakeMessage, code int, text string) {
@@ -266,6 +289,8 @@ func (s *fakeServer) tool(m *fakeMessage) {
 		for i := range 3000 {
 			s.say(`{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"%d %s"}}`, i, pad)
 		}
+		s.answer(m, `{}`)
+	case "route":
 		s.answer(m, `{}`)
 	case "env":
 		s.answer(m, `{"env":%q,"dir":%q}`, strings.Join(os.Environ(), "|"), func() string { d, _ := os.Getwd(); return d }())

@@ -121,6 +121,44 @@ func TestCommandModern(t *testing.T) {
 	})
 }
 
+// TestCommandModernParamHeaders holds Mcp-Param-* against arguments, by schemas that
+// stand on the second page of the list.
+func TestCommandModernParamHeaders(t *testing.T) {
+	c := command(t, "", nil).modern("ada")
+	for name, tc := range map[string]struct {
+		arguments string
+		header    []string
+		ok        bool
+	}{
+		"agree":           {`{"region":"eu","n":42,"deep":{"on":true}}`, []string{"Mcp-Param-Region", "eu", "Mcp-Param-N", "42", "Mcp-Param-On", "true"}, true},
+		"encoded":         {`{"region":"é"}`, []string{"Mcp-Param-Region", "=?base64?w6k=?="}, true},
+		"number":          {`{"n":42}`, []string{"Mcp-Param-N", "42.0"}, true},
+		"none":            {`{}`, nil, true},
+		"null":            {`{"region":null}`, nil, true},
+		"not annotated":   {`{"bad":"x","list":["y"]}`, []string{"Mcp-Param-Item", "z", "Mcp-Param-Other", "\xff"}, true},
+		"missing":         {`{"region":"eu"}`, nil, false},
+		"differs":         {`{"region":"eu"}`, []string{"Mcp-Param-Region", "us"}, false},
+		"case":            {`{"region":"eu"}`, []string{"Mcp-Param-Region", "EU"}, false},
+		"without a value": {`{}`, []string{"Mcp-Param-Region", "eu"}, false},
+		"characters":      {`{"region":"é"}`, []string{"Mcp-Param-Region", "é"}, false},
+		"bad base64":      {`{"region":"é"}`, []string{"Mcp-Param-Region", "=?base64?w6k?="}, false},
+		"other number":    {`{"n":42}`, []string{"Mcp-Param-N", "43"}, false},
+		"hex":             {`{"n":42}`, []string{"Mcp-Param-N", "0x2a"}, false},
+		"not a boolean":   {`{"deep":{"on":true}}`, []string{"Mcp-Param-On", "1"}, false},
+		"wrong kind":      {`{"region":["eu"]}`, []string{"Mcp-Param-Region", "eu"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, body, _ := c.post(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"route","arguments":`+tc.arguments+`,"_meta":{`+modernMeta+`}}}`, tc.header...)
+			if tc.ok != (status == 200) || !tc.ok && (status != 400 || member(t, body, "error", "code") != "-32020") {
+				t.Errorf("%d %s", status, body)
+			}
+		})
+	}
+	if status, body, _ := c.post(call(1, modernMeta, "who"), "Mcp-Param-Region", "eu"); status != 200 {
+		t.Errorf("another tool: %d %s", status, body)
+	}
+}
+
 func TestCommandModernEndOfConnectionCancels(t *testing.T) {
 	c := command(t, "", nil).modern("ada")
 	ctx, cancel := context.WithCancel(t.Context())

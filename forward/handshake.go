@@ -16,11 +16,12 @@ const (
 	ownInitialize = `{"jsonrpc":"2.0","id":"stile","method":"initialize","params":{"protocolVersion":"2025-11-25",` +
 		`"capabilities":{},"clientInfo":{"name":"stile","version":"1"}}}`
 	ownInitialized = `{"jsonrpc":"2.0","method":"notifications/initialized"}` + "\n"
+	// ownMeta is what Stile says of itself in a request of 2026-07-28.
+	ownMeta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},` +
+		`"io.modelcontextprotocol/clientInfo":{"name":"stile","version":"1"}}`
 	// ownDiscover is the probe by which a server of 2026-07-28 is known (2026-07-28
 	// stdio "Backward Compatibility").
-	ownDiscover = `{"jsonrpc":"2.0","id":"stile","method":"server/discover","params":{"_meta":{` +
-		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},` +
-		`"io.modelcontextprotocol/clientInfo":{"name":"stile","version":"1"}}}}`
+	ownDiscover = `{"jsonrpc":"2.0","id":"stile","method":"server/discover","params":{` + ownMeta + `}}`
 )
 
 // errSlowStart says that a child did not answer in time.
@@ -77,7 +78,9 @@ func (k *child) greet() {
 	switch {
 	case err != nil:
 	case k.key.modern:
-		err = k.judge(answer)
+		if err = k.judge(answer); err == nil {
+			k.askTools(ctx)
+		}
 	default:
 		k.welcome = answer
 		if !answer.Failed {

@@ -72,6 +72,7 @@ func (k *child) hearResponse(m *envelope.Message) error {
 	if x == nil {
 		return errNobody // cancelled, or never asked
 	}
+	k.learn(x, m)
 	data := m.Raw
 	if k.shared {
 		data = m.Replace(envelope.Edit{At: m.ID, With: x.id}, envelope.Edit{At: m.Subscription, With: x.id})

@@ -285,5 +285,9 @@ func (c *Command) postModern(q *request) error {
 		}
 		return err
 	}
-	return c.relay(q, k, &call{stream: newMailbox(&c.config, false).open(), wantLog: m.LogLevel, listen: m.Method == "subscriptions/listen"})
+	if err := k.checkParams(q); err != nil {
+		return err
+	}
+	return c.relay(q, k, &call{stream: newMailbox(&c.config, false).open(), wantLog: m.LogLevel,
+		listen: m.Method == "subscriptions/listen", tools: m.Method == "tools/list"})
 }

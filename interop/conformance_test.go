@@ -70,7 +70,7 @@ func TestConformance(t *testing.T) {
 			through := runSuite(t, injectToken(t, stileConfig{upstream: server}), c.revision)
 			compare(t, c.revision, direct, through)
 			command := runSuite(t, injectToken(t, everythingCommand(t)), c.revision)
-			compare(t, c.revision, direct, command)
+			compare(t, c.revision+" over stdio", direct, command)
 			table.add(c.revision,
 				ratio(direct.passed(t, "directly", required), c.required),
 				ratio(through.passed(t, "through Stile", required), c.required),
@@ -259,9 +259,9 @@ func (v verdicts) checks() string {
 
 // compare wants equal verdicts, but for the scenarios of baseline.yml, which
 // must differ.
-func compare(t *testing.T, revision string, direct, through verdicts) {
+func compare(t *testing.T, section string, direct, through verdicts) {
 	t.Helper()
-	known := baseline(t)[revision]
+	known := baseline(t)[section]
 	scenarios := map[string]bool{}
 	for _, found := range []verdicts{direct, through} {
 		for scenario := range found {
@@ -286,7 +286,7 @@ func compare(t *testing.T, revision string, direct, through verdicts) {
 	}
 }
 
-// baseline reads baseline.yml: by revision and scenario, why it differs.
+// baseline reads baseline.yml: by section and scenario, why it differs.
 func baseline(t *testing.T) map[string]map[string]string {
 	t.Helper()
 	data, err := os.ReadFile("baseline.yml")
