@@ -37,7 +37,6 @@ type fakeServer struct {
 	cancelled []string
 	seen      []string // notifications
 	held      map[string]chan struct{}
-	level     string
 }
 
 // anyText keeps the arguments that are texts.

@@ -35,15 +35,20 @@ func (k *child) hear(line []byte) error {
 	case envelope.Request:
 		k.hearRequest(m)
 	case envelope.Notification:
-		if !k.shared {
-			k.only().hear(m)
-		} else if k.key.modern {
-			k.hearModern(m)
-		} else {
-			k.hearShared(m)
-		}
+		k.hearNotification(m)
 	}
 	return nil
+}
+
+func (k *child) hearNotification(m *envelope.Message) {
+	switch {
+	case !k.shared:
+		k.only().hear(m)
+	case k.key.modern:
+		k.hearModern(m)
+	default:
+		k.hearShared(m)
+	}
 }
 
 // only is the session of a child that is not shared; nil when it is gone.

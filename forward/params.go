@@ -16,8 +16,8 @@ import (
 
 // A tool of 2026-07-28 may have arguments repeated in headers, Mcp-Param-NAME, for
 // intermediaries to route by. There are none on stdio, so whether they agree with
-// the body is for Stile to see (REQ-28; 2026-07-28 streamable-http "Server Behavior
-// for Custom Headers").
+// the body is for Stile to see (REQ-28; 2026-07-28 streamable-http "Custom Headers
+// from Tool Parameters").
 
 // mirroredArgument is an argument that a header repeats.
 type mirroredArgument struct {

@@ -35,7 +35,7 @@ func kill(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
 
 // signalName is the name of the signal that ended a process, if one did.
 func signalName(s *os.ProcessState) string {
-	if status, ok := s.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+	if status, ok := s.Sys().(syscall.WaitStatus); ok && status.Signaled() { //nolint:misspell // the name in package syscall
 		return status.Signal().String()
 	}
 	return ""

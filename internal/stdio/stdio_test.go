@@ -273,6 +273,29 @@ func TestStderrFloodIsBounded(t *testing.T) {
 	}
 }
 
+// fullDisk is a log that cannot be written to.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestALogThatIsFullStopsNothing(t *testing.T) {
+	got := make(chan string, 1)
+	c := shell(`i=0; while [ $i -lt 3000 ]; do echo "noise $i" >&2; i=$((i+1)); done; echo '{"n":1}'`)
+	c.Log = slog.New(slog.NewTextHandler(fullDisk{}, nil))
+	c.Receive = func(line []byte) error {
+		got <- string(line)
+		return nil
+	}
+	p, err := stdio.Start(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if line := <-got; line != `{"n":1}` {
+		t.Errorf("got %q", line)
+	}
+}
+
 func TestOnlyNamedVariables(t *testing.T) {
 	t.Setenv("SECRET_OF_THE_GATEWAY", "x")
 	t.Setenv("LC_TIME", "C")
