@@ -83,7 +83,7 @@ func (q *request) decide(st *stream, r *reader, accept accepts) (stream bool, er
 	hold := time.NewTimer(holdTime)
 	defer hold.Stop()
 	for {
-		e, ok := st.peek(r)
+		e, ok, over := st.peek(r)
 		switch {
 		case ok && e.final && accept.json:
 			st.next(r)
@@ -91,7 +91,7 @@ func (q *request) decide(st *stream, r *reader, accept accepts) (stream bool, er
 			return false, nil
 		case ok:
 			return true, nil
-		case st.ended():
+		case over:
 			return false, errNoSession
 		}
 		select {

@@ -67,6 +67,9 @@ type call struct {
 // errGone says that a call cannot be answered any more.
 var errGone = errors.New("the MCP server ended before it answered; repeat the call if that is safe")
 
+// errEnded says that a message was not sent, since the child is gone or going.
+var errEnded = &refusal{status: http.StatusBadGateway, text: "the MCP server has ended; send this again"}
+
 // launch starts a child for an owner, within the limits.
 func (c *Command) launch(owner session.Owner, key poolKey, shared bool) (*child, error) {
 	now := time.Now()
@@ -157,6 +160,11 @@ func (k *child) watch(started time.Time) {
 // release ends everything that needs the child, which is gone.
 func (k *child) release() {
 	c := k.c
+	c.mu.Lock() // first of all: nobody else may find it
+	if c.pools[k.key] == k {
+		delete(c.pools, k.key)
+	}
+	c.mu.Unlock()
 	k.mu.Lock()
 	k.gone = true
 	calls, sessions := k.calls, k.sessions
@@ -175,9 +183,6 @@ func (k *child) release() {
 	delete(c.children, k)
 	if c.owned[k.owner]--; c.owned[k.owner] == 0 {
 		delete(c.owned, k.owner)
-	}
-	if c.pools[k.key] == k {
-		delete(c.pools, k.key)
 	}
 	c.mu.Unlock()
 	close(k.released)
@@ -205,7 +210,7 @@ func (k *child) stop() {
 func (k *child) send(ctx context.Context, line []byte) error {
 	if err := k.process.Send(ctx, line); err != nil {
 		if errors.Is(err, stdio.ErrGone) {
-			return &refusal{status: http.StatusBadGateway, text: "the MCP server has ended; start a new session", cause: err}
+			return errEnded
 		}
 		return err
 	}
@@ -235,7 +240,7 @@ func (k *child) expect(x *call, m *envelope.Message) ([]byte, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.gone {
-		return nil, &refusal{status: http.StatusBadGateway, text: "the MCP server has ended; start a new session"}
+		return nil, errEnded
 	}
 	k.last++
 	x.number, k.used = k.last, time.Now()

@@ -161,15 +161,10 @@ func TestCommandModernParamHeaders(t *testing.T) {
 
 func TestCommandModernEndOfConnectionCancels(t *testing.T) {
 	c := command(t, "", nil).modern("ada")
-	ctx, cancel := context.WithCancel(t.Context())
-	held := make(chan struct{})
-	go func() {
-		defer close(held)
-		c.send(ctx, http.MethodPost, call("gone", modernMeta, "until-cancelled")).Body.Close()
-	}()
-	await(t, func() bool { return pid(t, c) != "" })
-	cancel()
-	<-held
+	calling, gone := c.stream(call("gone", modernMeta+`,"io.modelcontextprotocol/logLevel":"info"`, "hold", "name", "x",
+		"first", `{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}`))
+	calling.message() // it is under way
+	gone()
 	listening, stop := c.stream(`{"jsonrpc":"2.0","id":"sub","method":"subscriptions/listen","params":{"notifications":{},"_meta":{` + modernMeta + `}}}`)
 	listening.message()
 	stop()

@@ -139,8 +139,8 @@ func (s *clientSession) hear(m *envelope.Message) bool {
 			to = x.stream
 		}
 	}
-	to.add(event{data: m.Raw})
-	return true
+	// The client of a call may go at any moment; then the GET stream is what is left.
+	return to.add(event{data: m.Raw}) || s.standing.add(event{data: m.Raw})
 }
 
 // byToken is the call that a progress notification is about.

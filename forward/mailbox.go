@@ -131,13 +131,14 @@ func (s *stream) wake() {
 	}
 }
 
-// add puts an event at the end of the stream; after a final one none is taken.
-func (s *stream) add(e event) {
+// add puts an event at the end of the stream. It reports false when the stream has
+// ended, or its client takes no such event.
+func (s *stream) add(e event) bool {
 	b := s.box
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s.over || s.plain && !e.final {
-		return
+		return false
 	}
 	b.last++
 	e.number = b.last
@@ -147,6 +148,7 @@ func (s *stream) add(e event) {
 	b.bytes += len(e.data)
 	b.shrink()
 	s.wake()
+	return true
 }
 
 // close ends the stream without a further event.
@@ -236,25 +238,18 @@ func (s *stream) next(r *reader) (events []event, over bool) {
 }
 
 // peek returns the first event the connection has not been given, without giving
-// it, and whether there is one.
-func (s *stream) peek(r *reader) (event, bool) {
+// it, whether there is one, and whether none will follow.
+func (s *stream) peek(r *reader) (e event, ok, over bool) {
 	s.box.mu.Lock()
 	defer s.box.mu.Unlock()
 	if s.reader == r {
 		for _, e := range s.events {
 			if e.number > s.sent {
-				return e, true
+				return e, true, s.over
 			}
 		}
 	}
-	return event{}, false
-}
-
-// ended reports whether nothing will come any more.
-func (s *stream) ended() bool {
-	s.box.mu.Lock()
-	defer s.box.mu.Unlock()
-	return s.over
+	return event{}, false, s.over
 }
 
 // promise says that the client is about to be told event ids.

@@ -36,13 +36,16 @@ func (c *Command) post(q *request) error {
 	defer s.busy(-1)
 	switch m.Kind {
 	case envelope.Request:
-		return c.call(q, s)
+		err = c.call(q, s)
 	case envelope.Notification:
 		err = s.notify(q)
 	default:
 		err = s.respond(q)
 	}
-	if err == nil {
+	switch {
+	case errors.Is(err, errEnded):
+		return errNoSession // it ends with its child
+	case err == nil && m.Kind != envelope.Request:
 		q.w.WriteHeader(http.StatusAccepted)
 	}
 	return err
