@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // A call is a tools/call of 2026-07-28 whose tool is named after what the
@@ -64,10 +65,11 @@ func slab(parts ...string) []byte {
 	return b
 }
 
-// filler is text as tools return it: words, with some characters beyond ASCII
-// and some escapes.
+// filler is text as tools return it: lines of English, a quotation now and then,
+// and few characters beyond ASCII.
 func filler(n int) []byte {
-	words := []byte(`The quick brown fox jumps over the lazy dog. “Größe” 42\n`)
+	const line = `Nobody minds the quick brown fox that jumps over the lazy dog, 42 times a day.\n`
+	words := []byte(strings.Repeat(line, 7) + `\"Größe\" is what they call it – a size.\n`)
 	b := bytes.Repeat(words, n/len(words)+1)[:n]
 	for n > 0 && (b[n-1] >= 0x80 || b[n-1] == '\\') {
 		b[n-1] = '.'

@@ -35,8 +35,8 @@ func (b *bench) overlay() (string, error) {
 }
 
 // profiled starts a profile of the gateway where one is wanted, and returns what
-// ends it.
-func (b *bench) profiled(p *process) func() error {
+// ends it. The files are named after the section and the tool.
+func (b *bench) profiled(p *process, tool string) func() error {
 	if b.options.profile == "" {
 		return func() error { return nil }
 	}
@@ -50,7 +50,7 @@ func (b *bench) profiled(p *process) func() error {
 		err = errors.Join(err, tell())
 		for _, kind := range []string{"cpu", "allocs", "heap"} {
 			from := filepath.Join(b.dir, kind+".pprof")
-			err = errors.Join(err, copyFile(filepath.Join(b.options.profile, b.section+"."+kind+".pprof"), from))
+			err = errors.Join(err, copyFile(filepath.Join(b.options.profile, b.section+"-"+tool+"."+kind+".pprof"), from))
 		}
 		return err
 	}

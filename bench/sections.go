@@ -38,7 +38,7 @@ func calls(b *bench) error {
 		return err
 	}
 	b.count(distinct, seen)
-	stop := b.profiled(gateway)
+	stop := b.profiled(gateway, "small")
 	got, err := b.compare(bare, one, distinct, rules)
 	if err = errors.Join(err, stop()); err != nil {
 		return err
@@ -60,7 +60,7 @@ func latency(b *bench) error {
 	direct := newSide("direct", b.upstream, "small", 1)
 	bare := newSide("bare", b.proxy, "small", 1)
 	stile := newSide("stile", gateway, "small", 1, b.token(0, false))
-	stop := b.profiled(gateway)
+	stop := b.profiled(gateway, "small")
 	got, err := b.compare(direct, bare, stile)
 	if err = errors.Join(err, stop()); err != nil {
 		return err
@@ -128,7 +128,7 @@ func bodies(b *bench) error {
 		}
 		bare := newSide("bare", b.proxy, one.tool, concurrency)
 		stile := newSide("stile", gateway, one.tool, concurrency, token)
-		stop := b.profiled(gateway)
+		stop := b.profiled(gateway, one.tool)
 		got, err := b.compare(bare, stile)
 		if err = errors.Join(err, stop()); err != nil {
 			return err
@@ -165,7 +165,7 @@ func events(b *bench) error {
 	} {
 		bare := newSide("bare", b.proxy, one.tool, concurrency)
 		stile := newSide("stile", gateway, one.tool, concurrency, token)
-		stop := b.profiled(gateway)
+		stop := b.profiled(gateway, one.tool)
 		got, err := b.compare(bare, stile)
 		if err = errors.Join(err, stop()); err != nil {
 			return err

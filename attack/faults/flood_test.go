@@ -127,8 +127,7 @@ func TestFloodOfOpaqueTokens(t *testing.T) {
 	us := stiletest.ResourceServer()
 	var hold atomic.Bool
 	upstream := &counted{}
-	var idp *stiletest.Issuer
-	idp = stiletest.NewIssuerServer(t, stiletest.IssuerOptions{Intercept: func(e stiletest.Endpoint, w http.ResponseWriter, r *http.Request) bool {
+	idp := stiletest.NewIssuerServer(t, stiletest.IssuerOptions{Intercept: func(e stiletest.Endpoint, w http.ResponseWriter, r *http.Request) bool {
 		if e != stiletest.EndpointIntrospect || !hold.Load() {
 			return false
 		}

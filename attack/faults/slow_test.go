@@ -3,6 +3,7 @@
 package faults_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -79,7 +80,7 @@ func slowRequests(t *testing.T) {
 				}
 				_ = conn.SetReadDeadline(time.Now().Add(limit))
 				got, err := io.ReadAll(conn)
-				if t, ok := err.(net.Error); ok && t.Timeout() {
+				if t := net.Error(nil); errors.As(err, &t) && t.Timeout() {
 					err = fmt.Errorf("the connection was never closed: %w", err)
 				} else {
 					err = nil // a close while bytes are on their way is a reset
@@ -225,7 +226,7 @@ func silentConnections(t *testing.T) {
 		_ = conn.SetReadDeadline(time.Now().Add(limit))
 		if n, err := conn.Read(make([]byte, 1)); n > 0 || err == nil {
 			t.Fatal("the server says something to a client that asked nothing")
-		} else if t2, ok := err.(net.Error); ok && t2.Timeout() {
+		} else if late := net.Error(nil); errors.As(err, &late) && late.Timeout() {
 			t.Fatal("the server does not close a connection that says nothing")
 		}
 		_ = conn.Close()

@@ -42,7 +42,7 @@ func build(f *File, log *slog.Logger, stdout, stderr io.Writer) (stile.Config, i
 func (f *File) trial() mistakes {
 	silent := slog.New(slog.DiscardHandler)
 	config, opened, found := f.assemble(silent)
-	defer func() { _ = opened.Close() }() // nothing was used
+	defer func() { _ = opened.Close() }() // nothing was written
 	if len(found) > 0 {
 		return found
 	}
