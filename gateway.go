@@ -251,9 +251,10 @@ func (x *exchange) forward() error {
 
 // outgoing is the request as an upstream sees it: the bytes that were
 // authorised, the upstream's own session id, and nothing that speaks for the
-// caller (REQ-05, DES-45).
+// caller (REQ-05, DES-45). Whose request it is stands in the context, for upstreams
+// in this process (session.OwnerFrom).
 func (x *exchange) outgoing(ctx context.Context) *http.Request {
-	out := x.r.WithContext(ctx)
+	out := x.r.WithContext(session.WithOwner(ctx, x.owner()))
 	out.Header = maps.Clone(x.r.Header) // values are replaced, never changed
 	message.StripCredentials(out.Header)
 	dropHeaders(out.Header, x.call.Kind == message.Stream)

@@ -20,13 +20,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"github.com/stile-mcp/stile/forward"
 	"github.com/stile-mcp/stile/internal/problem"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // newHTTP is a forwarder that leaves nothing behind.
 func newHTTP(t *testing.T, c forward.HTTPConfig) *forward.HTTP {

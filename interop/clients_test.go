@@ -104,7 +104,12 @@ func stepUp(t *testing.T, as *issuer, asking string, client flow, era string, op
 // the endpoint's own resource.
 func checkLogins(t *testing.T, logins []authorization, endpoint string, op operation) {
 	t.Helper()
-	wanted := []string{"notes:read", op.asks}
+	checkLoginsFrom(t, "notes:read", logins, endpoint, op)
+}
+
+func checkLoginsFrom(t *testing.T, baseline string, logins []authorization, endpoint string, op operation) {
+	t.Helper()
+	wanted := []string{baseline, op.asks}
 	if len(logins) != len(wanted) {
 		t.Errorf("%d logins %v, want %d", len(logins), logins, len(wanted))
 		return

@@ -47,10 +47,11 @@ type verdict struct {
 }
 
 // TestConformance runs the suite's required scenarios against the go-sdk's
-// everything-server, directly and through Stile: all of them pass, and no check
-// of any scenario, required or not, has another verdict through Stile.
+// everything-server: directly, through Stile, and through Stile that runs the same
+// server as a command. All of them pass, and no check of any scenario, required or
+// not, has another verdict through Stile.
 func TestConformance(t *testing.T) {
-	table := newTable("revision", "directly", "through Stile", "checks directly", "checks through Stile")
+	table := newTable("revision", "directly", "through Stile", "through Stile to a command", "checks directly", "checks through Stile", "checks through Stile to a command")
 	for _, c := range []struct {
 		revision string
 		stateful bool // the everything-server wants it for the 2025 revisions
@@ -66,12 +67,15 @@ func TestConformance(t *testing.T) {
 			}
 			server := startEverything(t, c.stateful)
 			direct := runSuite(t, server, c.revision)
-			through := runSuite(t, injectToken(t, server), c.revision)
+			through := runSuite(t, injectToken(t, stileConfig{upstream: server}), c.revision)
 			compare(t, c.revision, direct, through)
+			command := runSuite(t, injectToken(t, everythingCommand(t)), c.revision)
+			compare(t, c.revision+" over stdio", direct, command)
 			table.add(c.revision,
 				ratio(direct.passed(t, "directly", required), c.required),
 				ratio(through.passed(t, "through Stile", required), c.required),
-				direct.checks(), through.checks())
+				ratio(command.passed(t, "through Stile to a command", required), c.required),
+				direct.checks(), through.checks(), command.checks())
 		})
 	}
 	table.publish(t, "conformance.md")
@@ -116,13 +120,21 @@ func startEverything(t *testing.T, stateful bool) string {
 	}
 }
 
+// everythingCommand has the same server run by Stile, as a command that speaks
+// stdio. The suite opens a session for each scenario and leaves most of them open.
+func everythingCommand(t *testing.T) stileConfig {
+	t.Helper()
+	return stileConfig{command: fmt.Sprintf("[%q]", build(t, everythingServer)), server: "max_per_caller: 200\nmax_processes: 200"}
+}
+
 // injectToken starts Stile in front of a server, and a proxy in front of Stile
 // that adds an access token and changes nothing else: Host, Origin and every
 // header the suite sends reach Stile as they are.
-func injectToken(t *testing.T, server string) string {
+func injectToken(t *testing.T, config stileConfig) string {
 	t.Helper()
 	as := startIssuer(t, "SCOPES=mcp:use")
-	g := startStile(t, stileConfig{upstream: server, issuer: as.url, policy: conformancePolicy})
+	config.issuer, config.policy = as.url, conformancePolicy
+	g := startStile(t, config)
 	token := as.token(t, g.endpoint, "mcp:use")
 	target, err := url.Parse(g.endpoint)
 	if err != nil {
@@ -247,9 +259,9 @@ func (v verdicts) checks() string {
 
 // compare wants equal verdicts, but for the scenarios of baseline.yml, which
 // must differ.
-func compare(t *testing.T, revision string, direct, through verdicts) {
+func compare(t *testing.T, section string, direct, through verdicts) {
 	t.Helper()
-	known := baseline(t)[revision]
+	known := baseline(t)[section]
 	scenarios := map[string]bool{}
 	for _, found := range []verdicts{direct, through} {
 		for scenario := range found {
@@ -274,7 +286,7 @@ func compare(t *testing.T, revision string, direct, through verdicts) {
 	}
 }
 
-// baseline reads baseline.yml: by revision and scenario, why it differs.
+// baseline reads baseline.yml: by section and scenario, why it differs.
 func baseline(t *testing.T) map[string]map[string]string {
 	t.Helper()
 	data, err := os.ReadFile("baseline.yml")

@@ -17,6 +17,8 @@ type gateway struct {
 // stileConfig is what differs between the configurations under test.
 type stileConfig struct {
 	upstream string // URL of the MCP server
+	command  string // or the command that runs it, as a YAML list
+	server   string // further lines of the server, indented by nothing
 	issuer   string
 	asking   string // further lines of the issuer, indented by nothing
 	options  string // further lines of the file's top level
@@ -56,10 +58,19 @@ func (c stileConfig) yaml(address, dataDir string) string {
 		"servers:",
 		"  notes:",
 		"    path: /mcp",
-		"    url: " + c.upstream,
+		"    " + c.target(),
+		indent(c.server, "    "),
 		"    policy:",
 		indent(c.policy, "      "),
 	}, "\n") + "\n"
+}
+
+// target is the line that says where the MCP server is.
+func (c stileConfig) target() string {
+	if c.command != "" {
+		return "command: " + c.command
+	}
+	return "url: " + c.upstream
 }
 
 func indent(text, by string) string {

@@ -115,6 +115,10 @@ var legacyRevisions = map[string]string{
 	"2025-11-25": "2025-11-25",
 }
 
+// IsLegacy reports whether a revision is known and begins with initialize: one of
+// the 2024 and 2025.
+func IsLegacy(revision string) bool { return legacyRevisions[revision] != "" }
+
 // target is what a method acts on, and so which member of params names it.
 type target uint8
 

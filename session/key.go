@@ -17,12 +17,12 @@ const (
 	ownerSize = 16
 )
 
-// context separates what is derived and sealed here from every other use of the
+// sealContext separates what is derived and sealed here from every other use of the
 // same master key.
-const context = "stile session id v1"
+const sealContext = "stile session id v1"
 
 // adSize is the longest associated data, in bytes.
-const adSize = len(context) + 1 + 2 + MaxEndpoint
+const adSize = len(sealContext) + 1 + 2 + MaxEndpoint
 
 // key is what is derived from one master key (RFC 5869).
 type key struct {
@@ -43,7 +43,7 @@ func newKey(master []byte) (*key, error) {
 		name string
 		into []byte
 	}{{" key id", k.id[:]}, {" owner", k.owner[:]}, {" seal", secret}} {
-		derived, err := hkdf.Key(sha256.New, master, nil, context+part.name, len(part.into))
+		derived, err := hkdf.Key(sha256.New, master, nil, sealContext+part.name, len(part.into))
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +71,7 @@ func (k *key) mark(o Owner) (mark [ownerSize]byte) {
 
 // associated appends what an id is bound to without holding it.
 func associated(b []byte, endpoint string) []byte {
-	b = append(b, context...)
+	b = append(b, sealContext...)
 	b = append(b, version)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(endpoint)))
 	return append(b, endpoint...)

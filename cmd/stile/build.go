@@ -78,10 +78,10 @@ func (f *File) assemble(log *slog.Logger) (stile.Config, closers, mistakes) {
 		return config, opened, found
 	}
 	for i := range f.Servers {
-		server, upstream, wrong := f.newServer(&f.Servers[i], who, log)
+		server, closer, wrong := f.newServer(&f.Servers[i], who, log)
 		found = append(found, wrong...)
-		if upstream != nil {
-			opened = append(opened, closerFunc(upstream.Close))
+		if closer != nil {
+			opened = append(opened, closer)
 		}
 		config.Servers = append(config.Servers, server)
 	}
@@ -128,7 +128,7 @@ func (f *File) newCallers() (callers, closers, mistakes) {
 
 // newServer makes one server with verifiers of its own: a token is for one
 // endpoint (REQ-04), and only policies that read claims keep them.
-func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile.Server, *forward.HTTP, mistakes) {
+func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile.Server, io.Closer, mistakes) {
 	var found mistakes
 	p := f.policies[e.Name]
 	server := stile.Server{Name: e.Name, Path: e.Value.Path, Policy: p.compiled, Issuers: who.profiles,
@@ -136,11 +136,7 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 	if p.compiled.NeedsTools() {
 		server.Tools = p.tools
 	}
-	header := http.Header{}
-	for name, value := range e.Value.Headers {
-		header.Set(name, value)
-	}
-	upstream, err := forward.NewHTTP(forward.HTTPConfig{URL: e.Value.URL, Header: header, Log: log})
+	upstream, closer, err := f.newUpstream(e, log)
 	if err != nil {
 		found = append(found, f.foundBy(err, join("servers", e.Name))...)
 	} else {
@@ -154,7 +150,24 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 		verifiers, wrong := f.newVerifiers(i, who, f.resource(&e.Value), p.compiled.NeedsClaims())
 		server.Verifiers, found = append(server.Verifiers, verifiers...), append(found, wrong...)
 	}
-	return server, upstream, found
+	return server, closer, found
+}
+
+// newUpstream makes what reaches the MCP server, and what ends that again.
+func (f *File) newUpstream(e *entry[Server], log *slog.Logger) (http.Handler, io.Closer, error) {
+	s := &e.Value
+	if s.Command != nil {
+		return f.commands.get(f.commandConfig(e, log))
+	}
+	header := http.Header{}
+	for name, value := range s.Headers {
+		header.Set(name, value)
+	}
+	upstream, err := forward.NewHTTP(forward.HTTPConfig{URL: s.URL, Header: header, Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	return upstream, closerFunc(upstream.Close), nil
 }
 
 // newVerifiers makes what verifies the tokens of one issuer at one endpoint: one

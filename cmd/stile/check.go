@@ -130,20 +130,20 @@ func (s *Server) check(list *problem.List, at string) {
 	case s.URL != "":
 		checkUpstream(list, at+".url", s.URL)
 	case s.Command != nil:
-		list.Add(at+".command", "", "commands come with a later version: expected url")
+		checkProgram(list, at, s)
 	default:
 		list.Add(at+".url", "", "expected one of url and command")
 	}
-	if s.Command == nil && s.Env != nil {
-		list.Add(at+".env", "", "expected only with command")
+	if s.Command == nil {
+		s.checkOnlyWithCommand(list, at)
+	} else if s.Headers != nil {
+		list.Add(at+".headers", "", "expected only with url: a command gets its credentials by env")
 	}
 	if s.Advertise != advertiseBaseline && s.Advertise != advertiseBroad {
 		list.Add(at+".advertise", s.Advertise, "expected baseline or broad")
 	}
 	if !slices.Contains(isolations, s.Isolation) {
 		list.Add(at+".isolation", s.Isolation, "expected session, caller or shared")
-	} else if s.Command == nil && s.Isolation != defaultIsolation {
-		list.Add(at+".isolation", s.Isolation, "expected only with command")
 	}
 	for name, value := range s.Headers {
 		checkHeader(list, join(at+".headers", name), name, value)
@@ -153,6 +153,46 @@ func (s *Server) check(list *problem.List, at string) {
 		list.Add(at+".policy_file", s.PolicyFile, "expected either policy or policy_file, not both")
 	case s.Policy == nil && s.PolicyFile == "":
 		list.Add(at+".policy", "", "expected one of policy and policy_file")
+	}
+}
+
+// checkOnlyWithCommand looks for keys that say how a command is run.
+func (s *Server) checkOnlyWithCommand(list *problem.List, at string) {
+	const want = "expected only with command"
+	for _, key := range []struct {
+		name  string
+		given bool
+	}{
+		{"env", s.Env != nil}, {"dir", s.Dir != ""}, {"start_timeout", s.StartTimeout != 0}, {"idle_timeout", s.IdleTimeout != 0},
+		{"max_processes", s.MaxProcesses != 0}, {"max_per_caller", s.MaxPerCaller != 0},
+	} {
+		if key.given {
+			list.Add(at+"."+key.name, "", want)
+		}
+	}
+	if s.Isolation != defaultIsolation && slices.Contains(isolations, s.Isolation) {
+		list.Add(at+".isolation", s.Isolation, want)
+	}
+}
+
+// checkProgram looks at what is run. Whether the program is there is not for the
+// file to say: it may come later, or be on another machine.
+func checkProgram(list *problem.List, at string, s *Server) {
+	if len(s.Command) == 0 || s.Command[0] == "" {
+		list.Add(at+".command", "", "expected a program and its arguments, such as [npx, -y, some-server]")
+	}
+	for name := range s.Env {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			list.Add(at+".env", name, "expected the name of a variable")
+		}
+	}
+	for _, key := range []struct {
+		name  string
+		value int
+	}{{"max_processes", s.MaxProcesses}, {"max_per_caller", s.MaxPerCaller}} {
+		if key.value < 0 {
+			list.Add(at+"."+key.name, strconv.Itoa(key.value), "expected a number above zero")
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 )
 
 // configFlag is the flag that every command with a configuration has.
@@ -27,9 +28,17 @@ func (c *checkCommand) run(p *process) error {
 // summarise lists the endpoints.
 func (f *File) summarise(w io.Writer) error {
 	for _, s := range f.Servers {
-		if _, err := fmt.Fprintf(w, "  %s: %s -> %s\n", s.Name, f.resource(&s.Value), f.source.redact(s.Value.URL)); err != nil {
+		if _, err := fmt.Fprintf(w, "  %s: %s -> %s\n", s.Name, f.resource(&s.Value), f.source.redact(s.Value.upstream())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// upstream is what stands behind a server, for people.
+func (s *Server) upstream() string {
+	if s.Command != nil {
+		return strings.Join(s.Command, " ")
+	}
+	return s.URL
 }

@@ -84,6 +84,7 @@ type File struct {
 
 	source   *source
 	policies map[string]*policy // compiled, by name of the server
+	commands *commandPool       // keeps processes over reloads; nil: none are kept
 }
 
 // Issuer is an authorization server whose tokens are accepted.
@@ -162,14 +163,36 @@ type Server struct {
 	// The MCP server itself, http or https. Requests reach it without the
 	// caller's token. Either url or command.
 	URL string `yaml:"url"`
-	// A command that speaks MCP on its standard input and output. It is part of
-	// the format but not of this version, which refuses it.
+	// A command that speaks MCP on its standard input and output, and its
+	// arguments, which no shell reads. Either url or command.
 	Command []string `yaml:"command"`
-	// The environment of the command; it sees no other variable.
+	// The environment of the command. It sees these variables, of the gateway's
+	// own PATH, HOME, LANG, LC_*, TMPDIR, USER, LOGNAME, SHELL, TERM and TZ, and
+	// nothing else.
 	Env map[string]string `yaml:"env" secret:"true"`
-	// Which callers share a process of the command: session, caller or shared.
-	// Default session.
+	// The working directory of the command, seen from this file. Default: that of
+	// the gateway.
+	Dir string `yaml:"dir"`
+	// Which callers share a process of the command. session: none; each session
+	// of the 2025 revisions has its own, and in 2026-07-28, which has no sessions,
+	// each caller. caller: all sessions of one caller. shared: everyone, for
+	// servers that keep nothing about who asks. A process that is shared cannot
+	// ask its clients for anything: sampling, elicitation and roots of the 2025
+	// revisions need session. Default session.
 	Isolation string `yaml:"isolation"`
+	// How long the command may take to answer for the first time. Default 1m.
+	StartTimeout Duration `yaml:"start_timeout"`
+	// How long a session, or a process that several share, is kept when nothing is
+	// asked of it; "off" for ever. A client that only listens is sent a ping
+	// first. The one process of shared stays. Default 30m.
+	IdleTimeout Duration `yaml:"idle_timeout" off:"true"`
+	// How many processes of the command there may be at once. Beyond that new
+	// sessions are answered with 503. Default 100.
+	MaxProcesses int `yaml:"max_processes"`
+	// How many sessions, and processes, one caller may have. A new one ends the
+	// caller's oldest that is idle; where none is, it is answered with 429.
+	// Default 16.
+	MaxPerCaller int `yaml:"max_per_caller"`
 	// Header fields put on every request to url, such as the server's own
 	// credential.
 	Headers map[string]string `yaml:"headers" secret:"true"`

@@ -12,6 +12,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if playRole() {
+		return
+	}
 	testscript.Main(m, map[string]func(){
 		"stile": main,
 	})
@@ -66,8 +69,12 @@ func TestExitCodes(t *testing.T) {
 		{"check extra", 2},
 		{"explain", 2},
 		{"explain -c " + good + " tools/call", 2},
-		{"serve https://mcp.example.com/mcp", 2},
-		{"serve -- npx -y some-server", 2},
+		{"serve https://user:secret@mcp.example.com/mcp", 2},
+		{"serve --listen nowhere https://mcp.example.com/mcp", 2},
+		{"serve --listen 0.0.0.0:8080 https://mcp.example.com/mcp", 2},
+		{"serve -- no-such-server-anywhere", 2},
+		{"serve stile.yaml", 2},
+		{"serve --env NO_SUCH_VARIABLE -- sh", 2},
 	} {
 		var stdout, stderr strings.Builder
 		got := run(t.Context(), strings.Fields(tc.args), strings.NewReader(""), &stdout, &stderr)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/stile-mcp/stile"
+	"github.com/stile-mcp/stile/internal/stdio"
 )
 
 const (
@@ -34,12 +35,20 @@ const (
 // serveCommand runs the gateway.
 type serveCommand struct {
 	configFlag
+	Listen string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"With a URL or a command: where to listen. Default: ${default}."`
+	Env    []string `short:"e" sep:"none" placeholder:"NAME[=VALUE]" help:"With a command: a variable it may see, besides PATH, HOME and the like."`
 	Target []string `arg:"" optional:"" help:"A URL, or after -- a command, to stand in front of instead of a configuration."`
 }
 
 func (c *serveCommand) run(p *process) error {
+	if os.Getpid() == 1 {
+		// In a container without an init, orphans of the commands become ours.
+		reaping, stop := context.WithCancel(context.Background())
+		defer stop()
+		go stdio.Reap(reaping)
+	}
 	if len(c.Target) > 0 {
-		return usageError{"serve URL and serve -- COMMAND are not in this version yet: write a configuration and use serve -c FILE"}
+		return c.runQuick(p)
 	}
 	// From here on a SIGHUP no longer ends the process.
 	hup := make(chan os.Signal, 1)
@@ -63,6 +72,10 @@ type server struct {
 	log     *slog.Logger
 	key     []byte // seals sessions where the file keeps no key
 	current atomic.Pointer[loaded]
+
+	commands commandPool // processes that outlive a reload
+	given    *File       // instead of a file at path
+	hello    string      // what is printed besides the endpoints
 
 	// listener is where it listens, and listen what the configuration said then.
 	listener net.Listener
@@ -128,10 +141,14 @@ func (s *server) bind(f *File) error {
 
 // load reads the file and builds a Gateway from it, or tells every mistake.
 func (s *server) load() (*loaded, error) {
-	f, err := load(s.path, s.process.around)
-	if err != nil {
-		return nil, err
+	f := s.given
+	if f == nil {
+		var err error
+		if f, err = load(s.path, s.process.around); err != nil {
+			return nil, err
+		}
 	}
+	f.commands = &s.commands
 	listen := f.Listen
 	if err := s.bind(f); err != nil {
 		return nil, err
@@ -227,6 +244,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	failed := make(chan error, 1)
 	go func() { failed <- h.Serve(s.listener) }()
 	fmt.Fprintln(out, "stile serves", strings.Join(s.current.Load().endpoints, " "))
+	fmt.Fprint(out, s.hello)
 	select {
 	case err := <-failed:
 		return err

@@ -1,0 +1,198 @@
+package forward
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stile-mcp/stile/internal/sse"
+)
+
+// holdTime is how long an answer may come as JSON; a call that takes longer is
+// answered with an event stream, so that the connection can be kept alive and come
+// back to.
+const holdTime = 2 * time.Second
+
+// primed is the first revision in which a stream begins with an event id that the
+// client can come back with; older clients would take the event for a message.
+const primed = "2025-11-25"
+
+// accepts are the two kinds of answer, by the Accept header.
+type accepts struct{ json, events bool }
+
+func (q *request) accepts() accepts {
+	list := strings.Join(q.r.Header.Values("Accept"), ",")
+	if strings.TrimSpace(list) == "" {
+		return accepts{true, true}
+	}
+	var a accepts
+	for item := range strings.SplitSeq(list, ",") {
+		mediaType, _, _ := strings.Cut(item, ";")
+		switch strings.ToLower(strings.TrimSpace(mediaType)) {
+		case "*/*":
+			return accepts{true, true}
+		case "application/json", "application/*":
+			a.json = true
+		case "text/event-stream", "text/*":
+			a.events = true
+		}
+	}
+	return a
+}
+
+// relay sends a request to a child and answers with what comes of it: JSON when
+// that is the response alone, and an event stream otherwise.
+func (c *Command) relay(q *request, k *child, x *call) error {
+	accept := q.accepts()
+	st := x.stream
+	st.plain = !accept.events
+	r := st.attach()
+	defer st.detach(r)
+	if !accept.json && !accept.events {
+		return &refusal{status: http.StatusNotAcceptable, text: "application/json or text/event-stream must be accepted"}
+	}
+	line, err := k.expect(x, q.message)
+	if err != nil {
+		return err
+	}
+	if q.modern {
+		defer k.cancel(x) // unless it has been answered
+	}
+	if err := k.send(q.r.Context(), line); err != nil {
+		k.forget(x)
+		return err
+	}
+	stream, err := q.decide(st, r, accept)
+	if err != nil || !stream {
+		return err
+	}
+	if !q.modern {
+		st.promise()
+	}
+	q.beginStream()
+	if !q.modern && x.session != nil && x.session.version >= primed {
+		q.write(sse.Format(st.eventID(0), "", nil))
+	}
+	q.stream(st, r)
+	return nil
+}
+
+// decide waits until it is known how to answer, and answers with JSON if that is it.
+func (q *request) decide(st *stream, r *reader, accept accepts) (stream bool, err error) {
+	hold := time.NewTimer(holdTime)
+	defer hold.Stop()
+	for {
+		e, ok, over := st.peek(r)
+		switch {
+		case ok && e.final && accept.json:
+			st.next(r)
+			q.writeJSON(e)
+			return false, nil
+		case ok:
+			return true, nil
+		case over:
+			return false, errNoSession
+		}
+		select {
+		case <-r.wake:
+		case <-r.gone:
+			return false, errNoSession
+		case <-q.r.Context().Done():
+			return false, q.r.Context().Err()
+		case <-hold.C:
+			if accept.events {
+				return true, nil
+			}
+		}
+	}
+}
+
+// writeJSON sends a message that is the whole answer.
+func (q *request) writeJSON(e event) {
+	h := q.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(e.data)))
+	q.w.WriteHeader(e.status)
+	_, _ = q.w.Write(e.data) // a client that is gone misses nothing
+}
+
+func (q *request) beginStream() {
+	h := q.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no")
+	q.w.WriteHeader(http.StatusOK)
+	q.flush()
+}
+
+// write sends bytes of a stream and reports whether the client is still there.
+func (q *request) write(b []byte) bool {
+	_, err := q.w.Write(b)
+	return err == nil
+}
+
+func (q *request) flush() { _ = http.NewResponseController(q.w).Flush() }
+
+// stream sends the events of a stream until it ends, the client is gone, or another
+// connection takes over.
+func (q *request) stream(st *stream, r *reader) {
+	for {
+		events, over := st.next(r)
+		for _, e := range events {
+			id := ""
+			if st.box.keep {
+				id = st.eventID(e.number)
+			}
+			if !q.write(sse.Format(id, "message", e.data)) {
+				return
+			}
+		}
+		q.flush()
+		if over {
+			return
+		}
+		select {
+		case <-r.wake:
+		case <-r.gone:
+			return
+		case <-q.r.Context().Done():
+			return
+		}
+	}
+}
+
+// get opens the stream of a session on which the server speaks unasked, or comes
+// back to one that was lost.
+func (c *Command) get(q *request) error {
+	s, err := c.find(q)
+	if err != nil {
+		return err
+	}
+	if q.version != "" && q.version > primed {
+		return &refusal{status: http.StatusBadRequest, code: codeInvalidRequest, text: "MCP-Protocol-Version names no known revision"}
+	}
+	st, r := s.standing, (*reader)(nil)
+	if id := q.r.Header.Get("Last-Event-ID"); id == "" {
+		r = st.attach()
+	} else if st, r = s.box.resume(id); st == nil {
+		return &refusal{status: http.StatusBadRequest, code: codeInvalidRequest, text: "Last-Event-ID names nothing that can be sent again"}
+	}
+	defer st.detach(r)
+	s.touch()
+	defer s.touch()
+	q.beginStream()
+	q.stream(st, r)
+	return nil
+}
+
+// delete ends a session.
+func (c *Command) delete(q *request) error {
+	s, err := c.find(q)
+	if err != nil {
+		return err
+	}
+	s.end("the client ended the session")
+	q.w.WriteHeader(http.StatusNoContent)
+	return nil
+}

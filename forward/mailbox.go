@@ -1,0 +1,293 @@
+package forward
+
+import (
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// mailbox holds the events of the streams of one session: those that wait for
+// their connection, and those that were sent, for a client that lost it. What is
+// over the bounds is dropped, the oldest first.
+type mailbox struct {
+	maxEvents, maxBytes int
+	// keep holds on to what was sent (2025 "Resumability and Redelivery").
+	keep bool
+
+	mu      sync.Mutex
+	last    uint64 // the number of the last event, counted over all streams
+	made    uint64 // the number of the last stream
+	events  int
+	bytes   int
+	dropped int // events that nobody was sent
+	streams map[uint64]*stream
+}
+
+// event is one message on its way to a client.
+type event struct {
+	number uint64
+	data   []byte
+	status int // of the HTTP answer, when data is all of it
+	final  bool
+	lost   bool // the child ended, or the session, before there was an answer
+}
+
+// stream is what one POST, or the GET, of a session is answered with, over one
+// connection or several one after another.
+type stream struct {
+	box    *mailbox
+	number uint64
+	events []event
+	sent   uint64 // the number of the last event given to a connection
+	over   bool   // nothing follows
+	reader *reader
+	// resumable is set once the client has been told an event id.
+	resumable bool
+	// plain is set when the client takes nothing but the response.
+	plain bool
+}
+
+// reader is the connection that a stream is sent over.
+type reader struct {
+	wake chan struct{} // something has come
+	gone chan struct{} // another connection took over
+}
+
+func newMailbox(c *CommandConfig, keep bool) *mailbox {
+	return &mailbox{maxEvents: c.ReplayEvents, maxBytes: c.ReplayBytes, keep: keep, streams: map[uint64]*stream{}}
+}
+
+// open makes a stream.
+func (b *mailbox) open() *stream {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.made++
+	s := &stream{box: b, number: b.made}
+	b.streams[s.number] = s
+	return s
+}
+
+// attach lets a connection have the stream. One that had it is told to end.
+func (s *stream) attach() *reader {
+	s.box.mu.Lock()
+	defer s.box.mu.Unlock()
+	return s.take()
+}
+
+func (s *stream) take() *reader {
+	if s.reader != nil {
+		close(s.reader.gone)
+	}
+	s.reader = &reader{wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	s.wake()
+	return s.reader
+}
+
+// detach says that a connection has ended. A stream that no client can come back
+// to is forgotten.
+func (s *stream) detach(r *reader) {
+	s.box.mu.Lock()
+	defer s.box.mu.Unlock()
+	if s.reader != r {
+		return
+	}
+	s.reader = nil
+	if !s.box.keep || !s.resumable {
+		s.forget()
+	}
+}
+
+// forget takes the stream out of the mailbox.
+func (s *stream) forget() {
+	for _, e := range s.events {
+		s.box.events--
+		s.box.bytes -= len(e.data)
+	}
+	s.events, s.over = nil, true
+	delete(s.box.streams, s.number)
+}
+
+// attached reports whether a connection has the stream.
+func (s *stream) attached() bool {
+	s.box.mu.Lock()
+	defer s.box.mu.Unlock()
+	return s.reader != nil
+}
+
+// reachable reports whether somebody has the stream or can come back to it.
+func (s *stream) reachable() bool {
+	s.box.mu.Lock()
+	defer s.box.mu.Unlock()
+	return !s.over && !s.plain && (s.reader != nil || s.resumable)
+}
+
+func (s *stream) wake() {
+	if s.reader == nil {
+		return
+	}
+	select {
+	case s.reader.wake <- struct{}{}:
+	default:
+	}
+}
+
+// add puts an event at the end of the stream. It reports false when the stream has
+// ended, or its client takes no such event.
+func (s *stream) add(e event) bool {
+	b := s.box
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s.over || s.plain && !e.final {
+		return false
+	}
+	b.last++
+	e.number = b.last
+	s.events = append(s.events, e)
+	s.over = e.final
+	b.events++
+	b.bytes += len(e.data)
+	b.shrink()
+	s.wake()
+	return true
+}
+
+// close ends the stream without a further event.
+func (s *stream) close() {
+	s.box.mu.Lock()
+	defer s.box.mu.Unlock()
+	s.over = true
+	s.wake()
+}
+
+// closeAll ends every stream.
+func (b *mailbox) closeAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.streams {
+		s.over = true
+		s.wake()
+	}
+}
+
+// shrink drops events until the bounds hold: first the oldest that were sent or
+// have no connection, then the oldest that wait for one, but never an answer that
+// somebody waits for.
+func (b *mailbox) shrink() {
+	for b.events > b.maxEvents || b.bytes > b.maxBytes {
+		s := b.oldest(func(s *stream, e event) bool { return e.number <= s.sent || s.reader == nil })
+		if s == nil {
+			s = b.oldest(func(_ *stream, e event) bool { return !e.final })
+		}
+		if s == nil {
+			return
+		}
+		if s.events[0].number > s.sent {
+			b.dropped++
+		}
+		s.drop(1)
+		if s.over && len(s.events) == 0 && s.reader == nil {
+			delete(b.streams, s.number)
+		}
+	}
+}
+
+// oldest is the stream whose first event is the oldest that may be dropped.
+func (b *mailbox) oldest(may func(*stream, event) bool) *stream {
+	var found *stream
+	for _, s := range b.streams {
+		if len(s.events) > 0 && may(s, s.events[0]) && (found == nil || s.events[0].number < found.events[0].number) {
+			found = s
+		}
+	}
+	return found
+}
+
+func (s *stream) drop(n int) {
+	for _, e := range s.events[:n] {
+		s.box.events--
+		s.box.bytes -= len(e.data)
+	}
+	clear(s.events[:n])
+	s.events = s.events[n:]
+	if len(s.events) == 0 {
+		s.events = nil
+	}
+}
+
+// next returns what the connection has not been given yet, and whether nothing
+// follows. Events are kept only where a client may ask for them again.
+func (s *stream) next(r *reader) (events []event, over bool) {
+	s.box.mu.Lock()
+	defer s.box.mu.Unlock()
+	if s.reader != r {
+		return nil, false
+	}
+	for i, e := range s.events {
+		if e.number > s.sent {
+			events = append(events, s.events[i:]...)
+			break
+		}
+	}
+	if len(events) > 0 {
+		s.sent = events[len(events)-1].number
+	}
+	if !s.box.keep || !s.resumable {
+		s.drop(len(s.events))
+	}
+	return events, s.over
+}
+
+// peek returns the first event the connection has not been given, without giving
+// it, whether there is one, and whether none will follow.
+func (s *stream) peek(r *reader) (e event, ok, over bool) {
+	s.box.mu.Lock()
+	defer s.box.mu.Unlock()
+	if s.reader == r {
+		for _, e := range s.events {
+			if e.number > s.sent {
+				return e, true, s.over
+			}
+		}
+	}
+	return event{}, false, s.over
+}
+
+// promise says that the client is about to be told event ids.
+func (s *stream) promise() {
+	s.box.mu.Lock()
+	defer s.box.mu.Unlock()
+	s.resumable = true
+}
+
+// eventID names an event of a stream. It is unique in the session.
+func (s *stream) eventID(number uint64) string {
+	return strconv.FormatUint(s.number, 36) + "-" + strconv.FormatUint(number, 36)
+}
+
+// resume finds the stream of an event id and lets a connection have what came
+// after that event. It returns nil when there is nothing to come back to.
+func (b *mailbox) resume(id string) (*stream, *reader) {
+	streamPart, eventPart, _ := strings.Cut(id, "-")
+	number, err := strconv.ParseUint(streamPart, 36, 64)
+	after, err2 := strconv.ParseUint(eventPart, 36, 64)
+	if err != nil || err2 != nil {
+		return nil, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.streams[number]
+	if s == nil || !s.resumable || after > b.last {
+		return nil, nil
+	}
+	s.sent = after
+	return s, s.take()
+}
+
+// lost returns how many events nobody was sent, since the last call.
+func (b *mailbox) lost() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.dropped
+	b.dropped = 0
+	return n
+}
