@@ -32,6 +32,8 @@ var mayImport = map[string]struct {
 	"internal/stdio":    {"", "a child process is pipes and signals; what is said on them is not its business"},
 	"internal/sse":      {"", "an event stream knows no stage"},
 	"internal/relay":    {"internal/sse", "the way back is mechanics; hooks decide"},
+	"authserver/people": {"", "who may sign in has nothing to do with what they sign in for"},
+	"authserver/pages":  {"", "a page is a value; it decides nothing"},
 	"stiletest":         {"authenticate message scope internal/sse", "a fake knows nothing of the gateway it is put beside"},
 	".": {"authenticate message session authorize challenge scope internal/problem internal/relay internal/sse",
 		"the gateway takes any http.Handler as upstream, so it does not know forward, and nothing of the programs around it"},
