@@ -118,6 +118,12 @@ func (v *Visit) Login() *Login { return v.login }
 // cookie cannot be told from it.
 func (v *Visit) Binding() string { return hash("browser", v.browser) }
 
+// Secret derives a secret from this browser's own, the same whenever it is asked
+// with the same arguments.
+func (v *Visit) Secret(purpose string, values ...string) string {
+	return hash("secret "+purpose, append([]string{v.browser}, values...)...)
+}
+
 // FormToken is what a form of this page carries in a hidden field.
 func (v *Visit) FormToken() string { return hash("form", v.browser, v.id) }
 
