@@ -9,16 +9,19 @@ package pages
 import (
 	"bytes"
 	"embed"
+	"fmt"
 	"html/template"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 //go:embed *.html style.css
 var files embed.FS
 
-var templates = template.Must(template.New("").ParseFS(files, "*.html"))
+var templates = template.Must(template.New("").Funcs(template.FuncMap{"name": Name, "sentence": Sentence}).ParseFS(files, "*.html"))
 
 // StylePath is where the stylesheet is expected, below the root of the origin.
 const StylePath = "/authserver/style.css"
@@ -49,9 +52,8 @@ type SignIn struct {
 
 // Provider is an OpenID provider to sign in with instead.
 type Provider struct {
-	Name   string
-	Action string
-	Fields []Field
+	Name string
+	URL  string // where the link goes, on our own origin
 }
 
 // Setup creates the first account, from the link that the terminal printed.
@@ -86,9 +88,9 @@ type Consent struct {
 	Operation    string // what needed the new scopes, as "delete_note"; empty at a first login
 	Granted      []Scope
 	New          []Scope
+	Barred       []Scope // asked for, but not this person's to allow
 	Action       string
 	Fields       []Field
-	RedirectTo   string // origin or scheme that form-action must allow beside our own
 }
 
 // Grants lists what a person has allowed, to see and to revoke.
@@ -112,6 +114,16 @@ type Grant struct {
 	Fields   []Field
 }
 
+// Leave sends the browser back to the client, by itself and by a link. A redirect
+// would do for most, but browsers hold the form-action of a page against all that
+// follows its form, wherever the client sends the browser next; and after a
+// redirect into a program the form would stay behind as if nothing had happened.
+type Leave struct {
+	Client  string
+	URL     string // http, https, or the scheme of a program
+	Refused bool
+}
+
 // Message says one thing, such as why a request cannot go on and what to do.
 type Message struct {
 	Title string
@@ -124,15 +136,37 @@ func (SignIn) page() (name, title string)    { return "signin.html", "Sign in" }
 func (Setup) page() (name, title string)     { return "setup.html", "Create your account" }
 func (c Consent) page() (name, title string) { return "consent.html", c.Title() }
 func (Grants) page() (name, title string)    { return "grants.html", "Your grants" }
+func (l Leave) page() (name, title string)   { return "leave.html", l.Title() }
 func (m Message) page() (name, title string) { return "message.html", m.Title }
 
 // Title says what the person is asked.
 func (c Consent) Title() string {
-	if c.StepUp() {
+	switch {
+	case c.StepUp():
 		return c.Client + " asks for more"
+	case len(c.Granted) > 0:
+		return c.Client + " asks for access again"
 	}
 	return c.Client + " asks for access"
 }
+
+// Grantable reports whether there is anything to allow.
+func (c Consent) Grantable() bool { return len(c.New)+len(c.Granted) > 0 }
+
+// Doubtful reports whether somebody else could be behind the name: nobody vouches
+// for it, or any program on the device can take the answer (RFC 8252 §8.6).
+func (c Consent) Doubtful() bool { return c.Verified == "" || c.Local }
+
+// Title says where it goes.
+func (l Leave) Title() string {
+	if l.Refused {
+		return "You refused"
+	}
+	return "You are signed in"
+}
+
+// address is the URL as the template may write it, once mayLeaveTo let it through.
+func (l Leave) address() template.URL { return template.URL(l.URL) }
 
 // StepUp reports whether the client has something already and wants more.
 func (c Consent) StepUp() bool { return len(c.Granted) > 0 && len(c.New) > 0 }
@@ -142,15 +176,26 @@ func (c Consent) Refusals() bool {
 	return slices.ContainsFunc(c.New, func(s Scope) bool { return s.Refusable })
 }
 
+// contentPolicy lets a page load its stylesheet and send its form, both on our own
+// origin, and nothing else.
+const contentPolicy = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+
 // Write sends a page. Nothing of it may be stored, framed or run.
 func Write(w http.ResponseWriter, status int, p Page) error {
 	name, title := p.page()
+	var refresh template.URL
+	if l, ok := p.(Leave); ok {
+		if !mayLeaveTo(l.URL) {
+			return fmt.Errorf("a browser must not be sent to %.80q", l.URL)
+		}
+		refresh = l.address()
+	}
 	var b bytes.Buffer
 	err := templates.ExecuteTemplate(&b, name, struct {
-		Title string
-		Style string
+		Title, Style string
+		Refresh      template.URL // after 0 seconds; empty: the page stays
 		Page
-	}{title, StylePath, p})
+	}{title, StylePath, refresh, p})
 	if err != nil {
 		return err
 	}
@@ -158,7 +203,7 @@ func Write(w http.ResponseWriter, status int, p Page) error {
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Content-Length", strconv.Itoa(b.Len()))
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", policyOf(p))
+	h.Set("Content-Security-Policy", contentPolicy)
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -168,13 +213,18 @@ func Write(w http.ResponseWriter, status int, p Page) error {
 	return err
 }
 
-// policyOf is the Content-Security-Policy of a page. Browsers hold form-action
-// against the redirect that follows a form too, so the place the answer goes to has
-// to be allowed beside our own origin.
-func policyOf(p Page) string {
-	form := "'self'"
-	if c, ok := p.(Consent); ok && c.RedirectTo != "" {
-		form += " " + c.RedirectTo
+// mayLeaveTo reports whether a URL leads out of the page: those that run in it, or
+// read files, do not. What a client may register is narrower still.
+func mayLeaveTo(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || strings.ContainsAny(s, " \"'<>") {
+		return false
 	}
-	return "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action " + form
+	switch strings.ToLower(u.Scheme) {
+	case "", "javascript", "data", "vbscript", "file", "blob", "about", "view-source", "filesystem":
+		return false
+	case "http", "https":
+		return u.Host != ""
+	}
+	return true
 }
