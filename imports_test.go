@@ -33,6 +33,7 @@ var mayImport = map[string]struct {
 	"internal/sse":        {"", "an event stream knows no stage"},
 	"internal/relay":      {"internal/sse", "the way back is mechanics; hooks decide"},
 	"authserver/browser":  {"", "which browser it is has nothing to do with what is asked there"},
+	"authserver/portal":   {"authserver/browser authserver/pages authserver/people authserver/provider", "what people see knows the protocol by an interface only"},
 	"authserver/provider": {"authserver/people scope internal/problem", "who signed in elsewhere is a person like any other"},
 	"authserver/people":   {"", "who may sign in has nothing to do with what they sign in for"},
 	"authserver/pages":    {"", "a page is a value; it decides nothing"},

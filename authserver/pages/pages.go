@@ -48,6 +48,7 @@ type SignIn struct {
 	Mistake  string // why the last attempt failed; empty at the first
 	Provider *Provider
 	Accounts bool // whether local accounts may sign in
+	Nobody   bool // there is no account yet
 }
 
 // Provider is an OpenID provider to sign in with instead.
@@ -143,11 +144,11 @@ func (m Message) page() (name, title string) { return "message.html", m.Title }
 func (c Consent) Title() string {
 	switch {
 	case c.StepUp():
-		return c.Client + " asks for more"
+		return Name(c.Client) + " asks for more"
 	case len(c.Granted) > 0:
-		return c.Client + " asks for access again"
+		return Name(c.Client) + " asks for access again"
 	}
-	return c.Client + " asks for access"
+	return Name(c.Client) + " asks for access"
 }
 
 // Grantable reports whether there is anything to allow.

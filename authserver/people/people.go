@@ -75,8 +75,9 @@ type Records interface {
 	// Load returns a value and what stands for its revision, or nil, "" when there
 	// is none.
 	Load(ctx context.Context, key string) (value []byte, revision string, err error)
-	// Swap stores value if the revision still is the current one.
-	Swap(ctx context.Context, key, revision string, value []byte) (swapped bool, err error)
+	// Swap stores a value until expires, or for ever when that is zero, if the
+	// revision still is the current one.
+	Swap(ctx context.Context, key, revision string, value []byte, expires time.Time) (swapped bool, err error)
 }
 
 // recordKey is where all accounts are.
@@ -135,7 +136,7 @@ func (a *Accounts) update(ctx context.Context, change func(*record) error) error
 		if err != nil {
 			return fmt.Errorf("writing accounts: %w", err)
 		}
-		swapped, err := a.records.Swap(ctx, recordKey, revision, value)
+		swapped, err := a.records.Swap(ctx, recordKey, revision, value, time.Time{})
 		if err != nil {
 			return fmt.Errorf("writing accounts: %w", err)
 		}

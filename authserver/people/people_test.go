@@ -32,7 +32,7 @@ func (m *memory) Load(context.Context, string) ([]byte, string, error) {
 	return slices.Clone(m.value), strconv.Itoa(m.revision), m.err
 }
 
-func (m *memory) Swap(_ context.Context, _, revision string, value []byte) (bool, error) {
+func (m *memory) Swap(_ context.Context, _, revision string, value []byte, _ time.Time) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.revision == 0 && revision == "" || strconv.Itoa(m.revision) == revision {
