@@ -22,8 +22,10 @@ setup:
 race: setup
 	$(GO) test -race $$($(GO) list ./... | grep -v /interop)
 
-# Real npm clients, a foreign authorization server and the conformance suite.
+# Real npm clients, a foreign authorization server, the conformance suite, and the
+# pages in Debian's Chromium.
 interop: interop/node_modules/.package-lock.json
+	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q chromium; }
 	$(GO) test -count=1 -timeout 15m ./interop/...
 
 # Every fuzz target, FUZZTIME each; FUZZ picks some: make fuzz FUZZ='/message Fuzz'.
