@@ -36,6 +36,7 @@ var mayImport = map[string]struct {
 	"authserver/portal":   {"authserver/browser authserver/pages authserver/people authserver/provider", "what people see knows the protocol by an interface only"},
 	"authserver/provider": {"authserver/people scope internal/problem", "who signed in elsewhere is a person like any other"},
 	"authserver/people":   {"", "who may sign in has nothing to do with what they sign in for"},
+	"authserver/control":  {"authserver/people", "accounts are what is changed from outside, and nothing else"},
 	"authserver/pages":    {"", "a page is a value; it decides nothing"},
 	"stiletest":           {"authenticate message scope internal/sse", "a fake knows nothing of the gateway it is put beside"},
 	".": {"authenticate message session authorize challenge scope internal/problem internal/relay internal/sse",
