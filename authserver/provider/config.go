@@ -3,6 +3,7 @@ package provider
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -60,9 +61,9 @@ func (c *Config) check() error {
 	if len(c.AllowEmails) == 0 && len(c.AllowGroups) == 0 {
 		found.Add("allow", "", "expected emails or groups: without them nobody may sign in")
 	}
-	for _, email := range c.AllowEmails {
+	for i, email := range c.AllowEmails {
 		if local, domain, ok := strings.Cut(email, "@"); !ok || domain == "" || strings.ContainsAny(local+domain, "@* ") {
-			found.Add("allow.emails", email, `expected an address, or "@" and a domain`)
+			found.Add(fmt.Sprintf("allow.emails[%d]", i), email, `expected an address, or "@" and a domain`)
 		}
 	}
 	if c.Scopes != nil && !slices.Contains(c.Scopes, "openid") {

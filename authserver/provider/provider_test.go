@@ -385,7 +385,7 @@ func TestConfigMistakes(t *testing.T) {
 	for _, one := range found {
 		paths = append(paths, one.Path)
 	}
-	if want := []string{"issuer", "client_id", "allow.emails", "allow.emails", "scopes", "groups.staff"}; !reflect.DeepEqual(paths, want) {
+	if want := []string{"issuer", "client_id", "allow.emails[0]", "allow.emails[1]", "scopes", "groups.staff"}; !reflect.DeepEqual(paths, want) {
 		t.Errorf("%v, want %v", paths, want)
 	}
 	if _, err := provider.New(provider.Config{Issuer: "https://login.example.com", ClientID: "x"}); !errors.As(err, &found) || found[0].Path != "allow" {

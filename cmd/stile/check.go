@@ -27,6 +27,7 @@ func (f *File) check() problem.List {
 		}
 		seen[issuer.Issuer] = true
 	}
+	f.checkLogin(&list)
 	f.checkAPIKeys(&list)
 	f.checkServers(&list)
 	for i, origin := range f.AllowedOrigins {

@@ -27,6 +27,9 @@ type File struct {
 	// Who may issue tokens. They are asked in this order, and clients are told
 	// of them in this order.
 	Issuers []Issuer `yaml:"issuers"`
+	// Who signs people in to the embedded authorization server, in place of local
+	// accounts. Default: local accounts.
+	Login *Login `yaml:"login"`
 	// Keys for callers that cannot log in, sent as "Authorization: Bearer KEY"
 	// or "X-API-Key: KEY". A caller with a key is never sent to a login page:
 	// what its scopes do not allow is refused for good.
@@ -140,6 +143,42 @@ type Introspection struct {
 	ClientID string `yaml:"client_id"`
 	// Its secret, best given as "${NAME}" or "file:PATH". Required.
 	ClientSecret string `yaml:"client_secret" secret:"true"`
+}
+
+// Login is an OpenID provider, such as a company's. Register Stile there as a web
+// application that is sent back to public_url and /authserver/provider/callback.
+type Login struct {
+	// The provider's issuer identifier: https, or http on loopback. Required.
+	Issuer string `yaml:"issuer"`
+	// The client that Stile is there. Required.
+	ClientID string `yaml:"client_id"`
+	// Its secret, best given as "${NAME}" or "file:PATH". Default: none, for a
+	// public client.
+	ClientSecret string `yaml:"client_secret" secret:"true"`
+	// Who may sign in. Required.
+	Allow LoginAllow `yaml:"allow"`
+	// The scopes that members of a group may grant, with spaces between them. A
+	// person may grant those of all their groups. Default: everybody may grant
+	// every scope.
+	Groups map[string]string `yaml:"groups"`
+	// The claim that holds a person's groups, of the ID token or userinfo. Default
+	// groups.
+	GroupsClaim string `yaml:"groups_claim"`
+	// The scopes that the provider is asked for; some give groups only for one.
+	// Default [openid, email, profile].
+	Scopes []string `yaml:"scopes"`
+	// Local accounts may sign in too. Default false.
+	Accounts bool `yaml:"accounts"`
+}
+
+// LoginAllow is who of all the people that the provider knows may sign in: whoever
+// is on one of the lists. At least one of them must be there.
+type LoginAllow struct {
+	// Their addresses, in any case; "@example.com" is everybody of that domain.
+	// Only addresses that the provider says are verified count.
+	Emails []string `yaml:"emails"`
+	// The groups whose members may.
+	Groups []string `yaml:"groups"`
 }
 
 // APIKey is one key. The file holds its hash, never the key.

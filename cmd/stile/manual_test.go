@@ -42,7 +42,7 @@ func TestManualIsWhatTheCommentsSay(t *testing.T) {
 // the file a section.
 func TestManualLeavesNothingOut(t *testing.T) {
 	got := manual(t)
-	for _, typ := range []reflect.Type{reflect.TypeFor[File](), reflect.TypeFor[Issuer](), reflect.TypeFor[Introspection](),
+	for _, typ := range []reflect.Type{reflect.TypeFor[File](), reflect.TypeFor[Issuer](), reflect.TypeFor[Introspection](), reflect.TypeFor[Login](), reflect.TypeFor[LoginAllow](),
 		reflect.TypeFor[APIKey](), reflect.TypeFor[Server](), reflect.TypeFor[authorize.Config](), reflect.TypeFor[authorize.Rule]()} {
 		for key := range fieldsOf(typ) {
 			if !strings.Contains(got, "### `"+key+"`") {
@@ -104,6 +104,8 @@ func manual(t *testing.T) string {
 var sections = map[string]struct{ title, text string }{
 	"File":          {title: "The file"},
 	"Issuer":        {title: "`issuers[]`"},
+	"Login":         {title: "`login`"},
+	"LoginAllow":    {title: "`login.allow`"},
 	"Introspection": {title: "`issuers[].introspection`"},
 	"APIKey":        {title: "`api_keys[]`"},
 	"Server":        {title: "`servers.NAME`"},
