@@ -19,6 +19,7 @@ const drainTime = 500 * time.Millisecond
 type Process struct {
 	config Config
 	cmd    *exec.Cmd
+	group  *group
 	log    *slog.Logger
 
 	stdin   *os.File
@@ -115,6 +116,7 @@ func (p *Process) launch() error {
 		children.Lock()
 		if err = start(p.cmd); err == nil {
 			children.pids[p.cmd.Process.Pid] = true
+			p.group = newGroup(p.cmd.Process)
 		}
 		children.Unlock()
 	}
@@ -159,9 +161,7 @@ func (p *Process) run() {
 // reapChild waits for the child, ends what is left of its group, and reaps it.
 func (p *Process) reapChild() {
 	pid := p.cmd.Process.Pid
-	awaitExit(p.cmd.Process)
-	kill(p.cmd.Process)
-	_ = p.cmd.Wait() // its error is in ProcessState
+	p.group.reap(p.cmd)
 	children.Lock()
 	delete(children.pids, pid)
 	children.Unlock()
@@ -183,15 +183,11 @@ func (p *Process) supervise() {
 	if p.ends(p.config.Grace) {
 		return
 	}
-	terminate(p.cmd.Process)
+	p.group.terminate()
 	if p.ends(p.config.Grace) {
 		return
 	}
-	select {
-	case <-p.exited: // reaped: its number may be another's
-	default:
-		kill(p.cmd.Process)
-	}
+	p.group.kill()
 	<-p.exited
 }
 
