@@ -18,7 +18,23 @@ import (
 	"github.com/stile-mcp/stile/session"
 )
 
-// child is one process, and who waits for what from it.
+// connection is what a child is reached by: the pipes of a process, or the event
+// stream of a server of the legacy transport. Its methods may be called
+// concurrently.
+type connection interface {
+	// Send takes one message; line ends with the only line feed in it. The error is
+	// stdio.ErrGone when it ends or has ended.
+	Send(ctx context.Context, line []byte) error
+	// Stop ends it and returns when it is gone, at once when ctx ends.
+	Stop(ctx context.Context)
+	// Done is closed when it is gone and all it said has been received.
+	Done() <-chan struct{}
+	// Err is why it is gone: stdio.ErrStopped after Stop.
+	Err() error
+}
+
+// child is one connection to the server, mostly a process, and who waits for what
+// from it.
 type child struct {
 	c      *Command
 	owner  session.Owner // whom it counts for; the zero Owner with IsolateShared
@@ -38,7 +54,7 @@ type child struct {
 	replies  atomic.Int32
 
 	mu       sync.Mutex
-	process  *stdio.Process
+	process  connection
 	gone     bool
 	calls    map[string]*call // by envelope.Key of the id that the child knows
 	tokens   map[string]*call // by that of the progress token
@@ -78,15 +94,13 @@ func (c *Command) launch(owner session.Owner, key poolKey, shared bool) (*child,
 	}
 	k := &child{c: c, owner: owner, key: key, shared: shared, log: c.log, opened: make(chan struct{}), released: make(chan struct{}),
 		calls: map[string]*call{}, tokens: map[string]*call{}, sessions: map[*clientSession]struct{}{}, level: unsetLevel, used: now}
-	config := c.process
-	config.Receive = k.receive
 	k.mu.Lock() // what it says at once has to wait, and so has stop
 	if err := c.register(k); err != nil {
 		k.mu.Unlock()
 		return nil, err
 	}
 	var err error
-	k.process, err = stdio.Start(config)
+	k.process, err = c.start(k.receive)
 	k.gone = err != nil
 	k.mu.Unlock()
 	if err != nil {
@@ -95,7 +109,6 @@ func (c *Command) launch(owner session.Owner, key poolKey, shared bool) (*child,
 		k.release()
 		return nil, &refusal{status: http.StatusBadGateway, text: "the MCP server cannot be started", cause: err}
 	}
-	c.log.Info("child started", "pid", k.process.PID())
 	go k.watch(now)
 	return k, nil
 }

@@ -37,21 +37,23 @@ import (
 // error, and its sessions with 404, so that clients start anew.
 type Command struct {
 	config  CommandConfig
-	process stdio.Config
+	start   func(receive func(line []byte) error) (connection, error)
+	present func(context.Context) error // why nothing can be started
 	keeper  stdio.Keeper
 	log     *slog.Logger
 	backoff backoff
 
 	starting sync.Mutex // held while a shared child is looked for or started
 
-	mu       sync.Mutex
-	closed   bool
-	sessions map[string]*clientSession
-	pools    map[poolKey]*child
-	children map[*child]struct{}
-	owned    map[session.Owner]int // children, by caller
-	legacy   bool                  // the program is known not to speak 2026-07-28
-	running  sync.WaitGroup
+	mu            sync.Mutex
+	closed        bool
+	sessions      map[string]*clientSession
+	ownedSessions map[session.Owner]map[*clientSession]struct{}
+	pools         map[poolKey]*child
+	children      map[*child]struct{}
+	owned         map[session.Owner]int // children, by caller
+	legacy        bool                  // the program is known not to speak 2026-07-28
+	running       sync.WaitGroup
 }
 
 // poolKey finds a child that several requests share.
@@ -66,18 +68,38 @@ func NewCommand(c CommandConfig) (*Command, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	c.setDefaults()
-	d := &Command{
-		config:   c,
-		log:      c.Log.With("server", c.Name),
-		sessions: map[string]*clientSession{},
-		pools:    map[poolKey]*child{},
-		children: map[*child]struct{}{},
-		owned:    map[session.Owner]int{},
+	d := newCommand(c)
+	process := stdio.Config{Name: c.Name, Command: c.Command, Env: c.Env, Dir: c.Dir, MaxLine: d.config.MaxMessage,
+		Grace: d.config.StopGrace, Keeper: &d.keeper, Log: d.config.Log}
+	d.start = func(receive func([]byte) error) (connection, error) {
+		config := process
+		config.Receive = receive
+		p, err := stdio.Start(config)
+		if err != nil {
+			return nil, err
+		}
+		d.log.Info("child started", "pid", p.PID())
+		return p, nil
 	}
-	d.process = stdio.Config{Name: c.Name, Command: c.Command, Env: c.Env, Dir: c.Dir, MaxLine: c.MaxMessage,
-		Grace: c.StopGrace, Keeper: &d.keeper, Log: c.Log}
+	d.present = func(context.Context) error {
+		_, err := process.Find()
+		return err
+	}
 	return d, nil
+}
+
+// newCommand makes what start and present have to be set of.
+func newCommand(c CommandConfig) *Command {
+	c.setDefaults()
+	return &Command{
+		config:        c,
+		log:           c.Log.With("server", c.Name),
+		sessions:      map[string]*clientSession{},
+		ownedSessions: map[session.Owner]map[*clientSession]struct{}{},
+		pools:         map[poolKey]*child{},
+		children:      map[*child]struct{}{},
+		owned:         map[session.Owner]int{},
+	}
 }
 
 // The headers of the transport.
@@ -97,7 +119,9 @@ type request struct {
 	message *envelope.Message // of a POST
 }
 
-// ServeHTTP answers one request of the transport.
+// ServeHTTP answers one request of the transport. When the request's context ends
+// before anything was sent it calls the method Fail(error) of the ResponseWriter
+// where there is one.
 func (c *Command) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{w: w, r: r, version: r.Header.Get(headerVersion), session: r.Header.Get(headerSession)}
 	q.owner, _ = session.OwnerFrom(r.Context())
@@ -155,6 +179,10 @@ var (
 // refuse writes the answer that says no.
 func (q *request) refuse(err error) {
 	var no *refusal
+	if f, ok := q.w.(interface{ Fail(error) }); ok && errors.Is(err, context.Canceled) {
+		f.Fail(err) // whoever ended the request knows what to say
+		return
+	}
 	if !errors.As(err, &no) {
 		no = &refusal{status: http.StatusInternalServerError, text: "internal error", cause: err}
 	}
@@ -209,7 +237,7 @@ func newID() string { return rand.Text() }
 // fail to start again and again just now, and, with IsolateShared, that its child
 // runs and has answered; the first call starts it. The error says what is wrong.
 func (c *Command) Ready(ctx context.Context) error {
-	if _, err := c.process.Find(); err != nil {
+	if err := c.present(ctx); err != nil {
 		return err
 	}
 	if c.config.Isolation != IsolateShared {
