@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,20 +153,18 @@ var errTooMany = &refusal{status: http.StatusTooManyRequests, text: "too many op
 func (k *child) watch(started time.Time) {
 	<-k.process.Done()
 	err := k.process.Err()
-	lived := time.Since(started)
 	switch {
 	case errors.Is(err, stdio.ErrStopped):
 	case !k.answered.Load():
 		k.c.backoff.failed(k.owner, time.Now(), err)
 		k.log.Error("child ended before it answered", "error", err)
 	default:
-		k.log.Error("child ended by itself", "error", err, "after", lived.Round(time.Millisecond))
+		k.log.Error("child ended by itself", "error", err, "after", time.Since(started).Round(time.Millisecond))
+		free := freeCrashes
 		if k.c.config.Isolation == IsolateShared {
-			if lived > longPause {
-				k.c.backoff.worked(k.owner)
-			}
-			k.c.backoff.failed(k.owner, time.Now(), err)
+			free = 0 // nobody would notice otherwise
 		}
+		k.c.backoff.crashed(k.owner, time.Now(), err, free)
 	}
 	k.release()
 }
@@ -246,14 +245,18 @@ func (k *child) reply(line []byte) {
 // expect registers a request under the id that the child will know it by, and
 // returns the line to send.
 func (k *child) expect(x *call, m *envelope.Message) ([]byte, error) {
-	x.id = m.At(m.ID)
+	// Copies: a call may be under way for long, and must not hold the whole body.
+	x.id = bytes.Clone(m.At(m.ID))
 	if m.Token.Exists() {
-		x.token = m.At(m.Token)
+		x.token = bytes.Clone(m.At(m.Token))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.gone {
+	switch {
+	case k.gone:
 		return nil, errEnded
+	case len(k.calls) >= maxCalls:
+		return nil, errTooManyCalls
 	}
 	k.last++
 	x.number, k.used = k.last, time.Now()
@@ -275,6 +278,12 @@ func (k *child) expect(x *call, m *envelope.Message) ([]byte, error) {
 	return append(line, '\n'), nil
 }
 
+// maxCalls is how many calls one child may have under way. In the 2025 revisions a
+// call goes on when its client is gone, so the connections do not bound them.
+const maxCalls = 100_000
+
+var errTooManyCalls = &refusal{status: http.StatusServiceUnavailable, text: "too many calls are under way; try again later", retry: limitRetry}
+
 // forget takes a call out and reports whether it was still waiting.
 func (k *child) forget(x *call) bool {
 	k.mu.Lock()
@@ -294,7 +303,8 @@ func (k *child) remove(x *call) {
 }
 
 // cancel tells the child that nobody waits for a call any more. It is the sender's
-// duty on stdio, whatever ended the call (2026-07-28 stdio "Cancellation").
+// duty on stdio, whatever ended the call (2026-07-28 stdio "Cancellation"). It waits
+// until the child has taken it, and must not be called by the child's reader.
 func (k *child) cancel(x *call) {
 	if !k.forget(x) {
 		return
@@ -303,5 +313,6 @@ func (k *child) cancel(x *call) {
 	if k.shared {
 		id = jsontext.Value(x.key)
 	}
-	k.reply(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id))
+	line := fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`+"\n", id)
+	_ = k.process.Send(context.Background(), line) // a child that is gone need not be told
 }

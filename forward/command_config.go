@@ -33,6 +33,7 @@ const (
 	DefaultIdleTimeout  = 30 * time.Minute
 	DefaultMaxChildren  = 100
 	DefaultMaxPerCaller = 16
+	DefaultMaxSessions  = 10_000
 	DefaultReplayEvents = 1000
 	DefaultReplayBytes  = 1 << 20
 )
@@ -63,6 +64,8 @@ type CommandConfig struct {
 	// MaxPerCaller is how many sessions, and children, one caller may have. A new
 	// session ends the caller's oldest idle one. Default 16.
 	MaxPerCaller int
+	// MaxSessions is how many sessions there may be in all. Default 10,000.
+	MaxSessions int
 	// ReplayEvents and ReplayBytes bound what is kept of the streams of a session
 	// for clients that lost the connection, and what waits for slow ones. Default
 	// 1000 events and 1 MiB.
@@ -88,6 +91,7 @@ func (c *CommandConfig) setDefaults() {
 	setDefault(&c.IdleTimeout, DefaultIdleTimeout)
 	setDefault(&c.MaxChildren, DefaultMaxChildren)
 	setDefault(&c.MaxPerCaller, DefaultMaxPerCaller)
+	setDefault(&c.MaxSessions, DefaultMaxSessions)
 	setDefault(&c.ReplayEvents, DefaultReplayEvents)
 	setDefault(&c.ReplayBytes, DefaultReplayBytes)
 	setDefault(&c.StopGrace, stdio.DefaultGrace)
@@ -139,8 +143,8 @@ func (c *CommandConfig) check() error {
 	for _, n := range []struct {
 		at    string
 		value int
-	}{{"max_children", c.MaxChildren}, {"max_per_caller", c.MaxPerCaller}, {"replay_events", c.ReplayEvents},
-		{"replay_bytes", c.ReplayBytes}, {"max_message", c.MaxMessage}} {
+	}{{"max_children", c.MaxChildren}, {"max_per_caller", c.MaxPerCaller}, {"max_sessions", c.MaxSessions},
+		{"replay_events", c.ReplayEvents}, {"replay_bytes", c.ReplayBytes}, {"max_message", c.MaxMessage}} {
 		if n.value < 0 {
 			list.Add(n.at, strconv.Itoa(n.value), "a number that is not negative")
 		}

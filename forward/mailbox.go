@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // mailbox holds the events of the streams of one session: those that wait for
@@ -13,6 +15,9 @@ type mailbox struct {
 	maxEvents, maxBytes int
 	// keep holds on to what was sent (2025 "Resumability and Redelivery").
 	keep bool
+	// unsent is told the id of a request of the server that no client was or will be
+	// sent. It must not wait, nor use the mailbox.
+	unsent func(id jsontext.Value)
 
 	mu      sync.Mutex
 	last    uint64 // the number of the last event, counted over all streams
@@ -29,7 +34,8 @@ type event struct {
 	data   []byte
 	status int // of the HTTP answer, when data is all of it
 	final  bool
-	lost   bool // the child ended, or the session, before there was an answer
+	lost   bool           // the child ended, or the session, before there was an answer
+	asks   jsontext.Value // the id of a request of the server
 }
 
 // stream is what one POST, or the GET, of a session is answered with, over one
@@ -61,10 +67,30 @@ func newMailbox(c *CommandConfig, keep bool) *mailbox {
 func (b *mailbox) open() *stream {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.keep && len(b.streams) > b.maxEvents {
+		b.forgetAbandoned()
+	}
 	b.made++
 	s := &stream{box: b, number: b.made}
 	b.streams[s.number] = s
 	return s
+}
+
+// standingNumber is the number of a session's first stream, which its GET sends and
+// which is there as long as the session.
+const standingNumber = 1
+
+// forgetAbandoned forgets the oldest stream without a connection.
+func (b *mailbox) forgetAbandoned() {
+	var found *stream
+	for _, s := range b.streams {
+		if s.reader == nil && s.number != standingNumber && (found == nil || s.number < found.number) {
+			found = s
+		}
+	}
+	if found != nil {
+		found.forget()
+	}
 }
 
 // attach lets a connection have the stream. One that had it is told to end.
@@ -99,11 +125,8 @@ func (s *stream) detach(r *reader) {
 
 // forget takes the stream out of the mailbox.
 func (s *stream) forget() {
-	for _, e := range s.events {
-		s.box.events--
-		s.box.bytes -= len(e.data)
-	}
-	s.events, s.over = nil, true
+	s.drop(len(s.events))
+	s.over = true
 	delete(s.box.streams, s.number)
 }
 
@@ -206,6 +229,9 @@ func (s *stream) drop(n int) {
 	for _, e := range s.events[:n] {
 		s.box.events--
 		s.box.bytes -= len(e.data)
+		if e.asks != nil && e.number > s.sent && s.box.unsent != nil {
+			s.box.unsent(e.asks)
+		}
 	}
 	clear(s.events[:n])
 	s.events = s.events[n:]

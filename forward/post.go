@@ -127,11 +127,12 @@ func (c *Command) openShared(q *request) (*clientSession, event, error) {
 		return nil, event{}, errStarting
 	}
 	s.version = k.welcome.Text(k.welcome.Version)
+	edits := []envelope.Edit{{At: k.welcome.ID, With: id}}
 	if asked := q.message.Text(q.message.Version); message.IsLegacy(asked) && asked < s.version {
 		s.version = asked
+		edits = append(edits, envelope.Edit{At: k.welcome.Version, With: []byte(`"` + asked + `"`)})
 	}
-	data := k.welcome.Replace(envelope.Edit{At: k.welcome.ID, With: id},
-		envelope.Edit{At: k.welcome.Version, With: []byte(`"` + s.version + `"`)})
+	data := k.welcome.Replace(edits...)
 	return s, event{data: data, status: http.StatusOK}, nil
 }
 
@@ -198,6 +199,9 @@ func (s *clientSession) respond(q *request) error {
 	return s.child.send(q.r.Context(), append(m.Raw, '\n'))
 }
 
+// maxSubscriptions is how many resources a session on a shared child may follow.
+const maxSubscriptions = 1000
+
 // settle does what sessions on a shared child need beside passing a request on,
 // and returns the answer where the child need not be asked: log levels and
 // subscriptions are the child's, but each session has its own.
@@ -217,8 +221,11 @@ func (s *clientSession) settle(m *envelope.Message) []byte {
 		}
 		k.level = level
 	case "resources/subscribe":
-		if s.subscribed == nil {
+		switch {
+		case s.subscribed == nil:
 			s.subscribed = map[string]bool{}
+		case len(s.subscribed) >= maxSubscriptions && !s.subscribed[m.URI]:
+			return errorLine(m.At(m.ID), http.StatusTooManyRequests, "too many subscriptions of this session; end some and try again")
 		}
 		s.subscribed[m.URI] = true
 	case "resources/unsubscribe":
@@ -254,16 +261,22 @@ func (k *child) unsubscribe(s *clientSession) {
 		}
 	}
 	k.mu.Unlock()
-	for _, uri := range alone {
+	if len(alone) > 0 {
+		go k.askUnsubscribe(alone)
+	}
+}
+
+func (k *child) askUnsubscribe(uris []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), k.c.config.StartTimeout)
+	defer cancel()
+	for _, uri := range uris {
 		quoted, err := jsontext.AppendQuote(nil, uri)
 		if err != nil {
 			continue // it was refused when it was subscribed to
 		}
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), k.c.config.StartTimeout)
-			defer cancel()
-			_, _ = k.ask(ctx, `{"jsonrpc":"2.0","id":0,"method":"resources/unsubscribe","params":{"uri":`+string(quoted)+`}}`)
-		}()
+		if _, err := k.ask(ctx, `{"jsonrpc":"2.0","id":0,"method":"resources/unsubscribe","params":{"uri":`+string(quoted)+`}}`); err != nil {
+			return
+		}
 	}
 }
 

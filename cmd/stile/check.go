@@ -165,6 +165,7 @@ func (s *Server) checkOnlyWithCommand(list *problem.List, at string) {
 	}{
 		{"env", s.Env != nil}, {"dir", s.Dir != ""}, {"start_timeout", s.StartTimeout != 0}, {"idle_timeout", s.IdleTimeout != 0},
 		{"max_processes", s.MaxProcesses != 0}, {"max_per_caller", s.MaxPerCaller != 0},
+		{"max_sessions", s.MaxSessions != 0},
 	} {
 		if key.given {
 			list.Add(at+"."+key.name, "", want)
@@ -189,7 +190,7 @@ func checkProgram(list *problem.List, at string, s *Server) {
 	for _, key := range []struct {
 		name  string
 		value int
-	}{{"max_processes", s.MaxProcesses}, {"max_per_caller", s.MaxPerCaller}} {
+	}{{"max_processes", s.MaxProcesses}, {"max_per_caller", s.MaxPerCaller}, {"max_sessions", s.MaxSessions}} {
 		if key.value < 0 {
 			list.Add(at+"."+key.name, strconv.Itoa(key.value), "expected a number above zero")
 		}

@@ -17,7 +17,7 @@ func (f *File) commandConfig(e *entry[Server], log *slog.Logger) forward.Command
 	c := forward.CommandConfig{
 		Name: e.Name, Command: s.Command, Env: s.Env, Isolation: forward.Isolation(s.Isolation),
 		StartTimeout: time.Duration(s.StartTimeout), IdleTimeout: time.Duration(s.IdleTimeout),
-		MaxChildren: s.MaxProcesses, MaxPerCaller: s.MaxPerCaller, MaxMessage: int(f.MaxBody), Log: log,
+		MaxChildren: s.MaxProcesses, MaxPerCaller: s.MaxPerCaller, MaxSessions: s.MaxSessions, MaxMessage: int(f.MaxBody), Log: log,
 	}
 	if s.Dir != "" {
 		c.Dir = f.source.within(s.Dir)

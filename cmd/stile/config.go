@@ -193,6 +193,9 @@ type Server struct {
 	// caller's oldest that is idle; where none is, it is answered with 429.
 	// Default 16.
 	MaxPerCaller int `yaml:"max_per_caller"`
+	// How many sessions there may be in all, on however many processes. Beyond that
+	// new ones are answered with 503. Default 10000.
+	MaxSessions int `yaml:"max_sessions"`
 	// Header fields put on every request to url, such as the server's own
 	// credential.
 	Headers map[string]string `yaml:"headers" secret:"true"`
