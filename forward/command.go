@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -36,12 +37,14 @@ import (
 // A child that ends is not hidden: calls under way are answered with a JSON-RPC
 // error, and its sessions with 404, so that clients start anew.
 type Command struct {
-	config  CommandConfig
-	start   func(receive func(line []byte) error) (connection, error)
-	present func(context.Context) error // why nothing can be started
-	keeper  stdio.Keeper
-	log     *slog.Logger
-	backoff backoff
+	config   CommandConfig
+	start    func(receive func(line []byte) error) (connection, error)
+	peer     func(k *child) (connection, error) // in place of start: children in this process, which need no greeting
+	present  func(context.Context) error        // why nothing can be started
+	keeper   stdio.Keeper
+	log      *slog.Logger
+	backoff  backoff
+	patience patience
 
 	starting sync.Mutex // held while a shared child is looked for or started
 
@@ -116,7 +119,9 @@ type request struct {
 	version string // of the header
 	modern  bool
 	session string
-	message *envelope.Message // of a POST
+	message *envelope.Message // of a POST; its bytes are good until the answer was given
+	in      envelope.Message  // what message points to
+	buffer  *[]byte           // what its bytes are in
 }
 
 // ServeHTTP answers one request of the transport. When the request's context ends
@@ -140,6 +145,7 @@ func (c *Command) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		q.refuse(err)
 	}
+	q.release()
 }
 
 // firstModern is the first revision without sessions.
@@ -183,6 +189,11 @@ func (q *request) refuse(err error) {
 		f.Fail(err) // whoever ended the request knows what to say
 		return
 	}
+	var theirs *answered
+	if errors.As(err, &theirs) {
+		theirs.write(q.w)
+		return
+	}
 	if !errors.As(err, &no) {
 		no = &refusal{status: http.StatusInternalServerError, text: "internal error", cause: err}
 	}
@@ -199,10 +210,20 @@ func (q *request) refuse(err error) {
 	f.Write(q.w)
 }
 
+// bodies are buffers for messages on their way to a child.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+// keepBody is the largest buffer that is used again, in bytes.
+const keepBody = 64 << 10
+
 // read reads the message of a POST into one line, ready for a child.
 func (q *request) read() error {
+	q.buffer = bodies.Get().(*[]byte)
+	line := (*q.buffer)[:0]
 	// Room for the line end; the gateway has bounded the length.
-	line := make([]byte, 0, max(q.r.ContentLength, 0)+1)
+	if need := int(max(q.r.ContentLength, 0)) + 1; cap(line) < need {
+		line = make([]byte, 0, need)
+	}
 	for {
 		n, err := q.r.Body.Read(line[len(line):cap(line)])
 		line = line[:len(line)+n]
@@ -216,18 +237,35 @@ func (q *request) read() error {
 			line = append(line, 0)[:len(line)]
 		}
 	}
+	*q.buffer = line
 	// Inside a string a line end cannot stand as it is, so these are white space.
-	for i, b := range line {
-		if b == '\n' || b == '\r' {
-			line[i] = ' '
-		}
-	}
-	m, err := envelope.Read(line)
-	if err != nil {
+	blank(line, '\n')
+	blank(line, '\r')
+	if err := q.in.Read(line); err != nil {
 		return &refusal{status: http.StatusBadRequest, code: codeInvalidRequest, text: "the body is not one JSON-RPC message", cause: err}
 	}
-	q.message = m
+	q.message = &q.in
 	return nil
+}
+
+// blank puts spaces in the place of a byte.
+func blank(line []byte, b byte) {
+	for {
+		i := bytes.IndexByte(line, b)
+		if i < 0 {
+			return
+		}
+		line[i] = ' '
+		line = line[i+1:]
+	}
+}
+
+// release gives the buffer of the message back.
+func (q *request) release() {
+	if q.buffer != nil && cap(*q.buffer) <= keepBody {
+		bodies.Put(q.buffer)
+	}
+	q.buffer, q.message = nil, nil
 }
 
 // newID is a name that cannot be guessed.
