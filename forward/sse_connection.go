@@ -170,6 +170,9 @@ func (c *sseConnection) hear(line []byte) {
 	}
 }
 
+// takeTime is how long a POST may take before the message counts as taken.
+const takeTime = 500 * time.Millisecond
+
 // Send posts one message and waits for the server to take it. A server may answer
 // the POST only when the call is done, and ask something on the stream before that:
 // after a short time it counts as taken.
@@ -184,7 +187,7 @@ func (c *sseConnection) Send(ctx context.Context, line []byte) error {
 	message := bytes.Clone(bytes.TrimSuffix(line, []byte("\n")))
 	outcome := make(chan error, 1)
 	go func() { outcome <- c.post(message) }()
-	hold := time.NewTimer(holdTime)
+	hold := time.NewTimer(takeTime)
 	defer hold.Stop()
 	select {
 	case err := <-outcome:
