@@ -23,8 +23,8 @@ import (
 // stream of a server of the legacy transport. Its methods may be called
 // concurrently.
 type connection interface {
-	// Send takes one message; line ends with the only line feed in it. The error is
-	// stdio.ErrGone when it ends or has ended.
+	// Send takes one message; line ends with the only line feed in it, and must not
+	// be kept. The error is stdio.ErrGone when it ends or has ended.
 	Send(ctx context.Context, line []byte) error
 	// Stop ends it and returns when it is gone, at once when ctx ends.
 	Stop(ctx context.Context)
@@ -101,7 +101,11 @@ func (c *Command) launch(owner session.Owner, key poolKey, shared bool) (*child,
 		return nil, err
 	}
 	var err error
-	k.process, err = c.start(k.receive)
+	if c.peer != nil {
+		k.process, err = c.peer(k)
+	} else {
+		k.process, err = c.start(k.receive)
+	}
 	k.gone = err != nil
 	k.mu.Unlock()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -25,12 +26,28 @@ func (k *child) receive(line []byte) error {
 	return k.hear(line)
 }
 
+// messages are used again for the lines of children.
+var messages = sync.Pool{New: func() any { return new(envelope.Message) }}
+
 // hear takes one message of a child to whom it is for. The bytes are the reader's.
 func (k *child) hear(line []byte) error {
-	m, err := envelope.Read(bytes.Clone(line))
-	if err != nil {
+	m := messages.Get().(*envelope.Message)
+	if err := m.Read(line); err != nil {
 		return err
 	}
+	if m.Kind == envelope.Response { // most are, and are copied once, with their id
+		k.hearResponse(m)
+		m.Raw = nil
+		messages.Put(m)
+		return nil
+	}
+	m.Raw = bytes.Clone(line)
+	k.take(m)
+	return nil
+}
+
+// take takes a message to whom it is for; its bytes are not the caller's any more.
+func (k *child) take(m *envelope.Message) {
 	switch m.Kind {
 	case envelope.Response:
 		k.hearResponse(m)
@@ -39,7 +56,6 @@ func (k *child) hear(line []byte) error {
 	case envelope.Notification:
 		k.hearNotification(m)
 	}
-	return nil
 }
 
 func (k *child) hearNotification(m *envelope.Message) {
@@ -63,6 +79,7 @@ func (k *child) only() *clientSession {
 	return nil
 }
 
+// hearResponse takes an answer to its call. It does not keep the bytes of m.
 func (k *child) hearResponse(m *envelope.Message) {
 	key := envelope.Key(m.At(m.ID))
 	k.mu.Lock()
@@ -79,8 +96,10 @@ func (k *child) hearResponse(m *envelope.Message) {
 		return
 	}
 	k.learn(x, m)
-	data := m.Raw
-	if k.shared {
+	var data []byte
+	if !k.shared {
+		data = bytes.Clone(m.Raw)
+	} else {
 		data = m.Replace(envelope.Edit{At: m.ID, With: x.id}, envelope.Edit{At: m.Subscription, With: x.id})
 	}
 	x.stream.add(event{data: data, status: k.status(m), final: true})

@@ -304,6 +304,6 @@ func (c *Command) postModern(q *request) error {
 	if err := k.checkParams(q); err != nil {
 		return err
 	}
-	return c.relay(q, k, &call{stream: newMailbox(&c.config, false).open(), wantLog: m.LogLevel,
+	return c.relay(q, k, &call{stream: newStream(&c.config), wantLog: m.LogLevel,
 		listen: m.Method == "subscriptions/listen", tools: m.Method == "tools/list"})
 }

@@ -41,8 +41,8 @@ type Config struct {
 	// Grace is how long each step of Stop waits before the next: after the input
 	// was closed, and after SIGTERM. Default 2 s.
 	Grace time.Duration
-	// WriteTimeout is how long the child may leave a message unread before it
-	// counts as hung and is killed. Default 30 s.
+	// WriteTimeout is how long the child may leave a message unread, at least,
+	// before it counts as hung and is killed; twice as long at most. Default 30 s.
 	WriteTimeout time.Duration
 	// Receive is called for each line that may be a message, in order and by one
 	// goroutine; the child's output is not read meanwhile. It must not keep line.

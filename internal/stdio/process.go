@@ -24,6 +24,7 @@ type Process struct {
 
 	stdin   *os.File
 	writing chan struct{} // held by the writer
+	writeBy time.Time     // the deadline that stdin has, of the writer
 	stdout  *os.File
 	stderr  *os.File
 
@@ -251,16 +252,21 @@ var ErrGone = errors.New("the child process is gone")
 // Send writes one message; line ends with the only line feed in it. Concurrent
 // calls are served one after the other. It returns an error and writes nothing
 // when ctx ends before its turn, and ErrGone when the child is gone. A child that
-// leaves its input unread for WriteTimeout is ended.
+// leaves its input unread for WriteTimeout, or twice as long at most, is ended. line
+// is not kept.
 func (p *Process) Send(ctx context.Context, line []byte) error {
 	select {
-	case p.writing <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-p.stop:
-		return ErrGone
-	case <-p.exited:
-		return ErrGone
+	case p.writing <- struct{}{}: // most often
+	default:
+		select {
+		case p.writing <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.stop:
+			return ErrGone
+		case <-p.exited:
+			return ErrGone
+		}
 	}
 	defer func() { <-p.writing }()
 	select {
@@ -268,7 +274,10 @@ func (p *Process) Send(ctx context.Context, line []byte) error {
 		return ErrGone
 	default:
 	}
-	_ = p.stdin.SetWriteDeadline(time.Now().Add(p.config.WriteTimeout))
+	if now := time.Now(); p.writeBy.Sub(now) < p.config.WriteTimeout {
+		p.writeBy = now.Add(2 * p.config.WriteTimeout) // not anew for each message
+		_ = p.stdin.SetWriteDeadline(p.writeBy)
+	}
 	_, err := p.stdin.Write(line)
 	switch {
 	case err == nil:
