@@ -58,11 +58,11 @@ func (s *scanner) list(end byte, member func() error) error {
 			return err
 		}
 		s.space()
-		switch c := s.peek(); {
-		case c == ',':
+		switch s.peek() {
+		case ',':
 			s.at++
 			s.space()
-		case c == end:
+		case end:
 			s.at++
 			s.depth--
 			return nil
@@ -92,18 +92,18 @@ func (s *scanner) name() (quoted []byte, err error) {
 
 // value skips any value.
 func (s *scanner) value() error {
-	switch c := s.peek(); {
-	case c == '"':
+	switch s.peek() {
+	case '"':
 		return s.text()
-	case c == '{':
+	case '{':
 		return s.list('}', s.member)
-	case c == '[':
+	case '[':
 		return s.list(']', s.value)
-	case c == 't':
+	case 't':
 		return s.word("true")
-	case c == 'f':
+	case 'f':
 		return s.word("false")
-	case c == 'n':
+	case 'n':
 		return s.word("null")
 	default:
 		return s.number()
