@@ -157,7 +157,7 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 func (f *File) newUpstream(e *entry[Server], log *slog.Logger) (http.Handler, io.Closer, error) {
 	s := &e.Value
 	if s.Command != nil {
-		return f.commands.get(f.commandConfig(e, log))
+		return f.commands.get(f.commandConfig(e, log), forward.Protocol(s.Protocol))
 	}
 	header := http.Header{}
 	for name, value := range s.Headers {
@@ -167,7 +167,15 @@ func (f *File) newUpstream(e *entry[Server], log *slog.Logger) (http.Handler, io
 	if err != nil {
 		return nil, nil, err
 	}
-	return upstream, closerFunc(upstream.Close), nil
+	either, err := forward.NewEra(forward.EraConfig{Name: e.Name, Upstream: upstream, Protocol: forward.Protocol(s.Protocol),
+		MaxMessage: int(f.MaxBody), Log: log})
+	if err != nil {
+		return nil, nil, err
+	}
+	return either, closerFunc(func() {
+		either.Close()
+		upstream.Close()
+	}), nil
 }
 
 // newVerifiers makes what verifies the tokens of one issuer at one endpoint: one

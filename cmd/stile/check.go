@@ -145,6 +145,9 @@ func (s *Server) check(list *problem.List, at string) {
 	if !slices.Contains(isolations, s.Isolation) {
 		list.Add(at+".isolation", s.Isolation, "expected session, caller or shared")
 	}
+	if !slices.Contains(protocols, s.Protocol) {
+		list.Add(at+".protocol", s.Protocol, "expected auto, 2025 or 2026")
+	}
 	for name, value := range s.Headers {
 		checkHeader(list, join(at+".headers", name), name, value)
 	}
@@ -198,6 +201,8 @@ func checkProgram(list *problem.List, at string, s *Server) {
 }
 
 var isolations = []string{"session", "caller", "shared"}
+
+var protocols = []string{"auto", "2025", "2026"}
 
 // checkPath looks at the path of an endpoint, which becomes part of the resource
 // identifier that clients compare byte for byte (REQ-13, DES-30).

@@ -196,6 +196,11 @@ type Server struct {
 	// How many sessions there may be in all, on however many processes. Beyond that
 	// new ones are answered with 503. Default 10000.
 	MaxSessions int `yaml:"max_sessions"`
+	// Which generation of the protocol the server speaks. 2025: the revisions up to
+	// 2025-11-25, with sessions. 2026: 2026-07-28. auto: Stile finds out, and again
+	// when the server was down. Clients of the other generation are translated; see
+	// eras.md. Default auto.
+	Protocol string `yaml:"protocol"`
 	// Header fields put on every request to url, such as the server's own
 	// credential.
 	Headers map[string]string `yaml:"headers" secret:"true"`
@@ -219,6 +224,7 @@ const (
 	defaultListen          = "127.0.0.1:8080"
 	defaultAudit           = "stderr"
 	defaultIsolation       = "session"
+	defaultProtocol        = "auto"
 	advertiseBaseline      = "baseline"
 	advertiseBroad         = "broad"
 	defaultShutdownTimeout = 10 * time.Second
@@ -237,6 +243,7 @@ func (f *File) applyDefaults() {
 	}
 	for i := range f.Servers {
 		setDefault(&f.Servers[i].Value.Isolation, defaultIsolation)
+		setDefault(&f.Servers[i].Value.Protocol, defaultProtocol)
 		setDefault(&f.Servers[i].Value.Advertise, advertiseBaseline)
 	}
 }

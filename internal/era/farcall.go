@@ -112,7 +112,12 @@ func (c *farCall) exchange(ctx context.Context, s *farSession) (lost bool, err e
 		return true, &failure{code: http.StatusBadGateway, text: "the MCP server forgot the session"}
 	}
 	if a.status != http.StatusOK {
-		return false, a.refusal()
+		f := a.refusal()
+		if f.code == http.StatusBadGateway && a.status == http.StatusBadRequest && !standard(c.method) {
+			// So do servers say that they do not know it, the go-sdk's among them.
+			f = &failure{code: codeNoMethod, text: "the MCP server does not know this method"}
+		}
+		return false, f
 	}
 	err = a.each(func(line []byte) bool { s.hear(ctx, line, c); return !c.over() })
 	for range maxReturns {

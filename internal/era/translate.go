@@ -68,6 +68,16 @@ func cacheable(method string) bool {
 	return false
 }
 
+// standard are the methods of requests that both generations have.
+func standard(method string) bool {
+	switch method {
+	case "tools/call", "tools/list", "prompts/get", "prompts/list", "resources/read", "resources/list",
+		"resources/templates/list", "completion/complete":
+		return true
+	}
+	return false
+}
+
 // removed are methods of the older revisions that 2026-07-28 has no more.
 func removed(method string) bool {
 	switch method {
@@ -109,6 +119,8 @@ func resultToLegacy(method string, result object) jsontext.Value {
 func errorToModern(raw jsontext.Value) jsontext.Value {
 	code := codeOf(raw)
 	switch {
+	case code == codeMissing && isObject(lenient(lenient(raw).get("data")).get("requiredCapabilities")):
+		return raw // a server that speaks both generations means what this says
 	case code == codeNotFound:
 		return recode(raw, "-32602")
 	case code == codeURLNeeded, code <= -32020 && code >= -32099:
