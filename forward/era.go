@@ -270,7 +270,7 @@ func (e *Era) speaks(ctx context.Context) eraState {
 		if e.command {
 			e.config.Upstream.(forgetful).ForgetEra()
 		}
-		s, err := era.Probe(ctx, inside{e.config.Upstream})
+		s, err := era.Probe(ctx, inside{e.config.Upstream}, e.command)
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.asked = time.Now()

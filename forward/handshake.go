@@ -69,7 +69,7 @@ func (c *Command) pick(owner session.Owner, key poolKey) (*child, error) {
 // greet is the handshake with a shared child.
 func (k *child) greet() {
 	err := k.shakeHands()
-	if errors.Is(err, errSlowStart) {
+	if errors.Is(err, errSlowStart) && !k.key.modern {
 		k.c.backoff.failed(k.owner, time.Now(), err)
 	}
 	k.openErr = err
@@ -99,7 +99,8 @@ func (k *child) shakeHands() error {
 	switch {
 	case errors.Is(err, errSlowStart) && k.key.modern:
 		// Silence is an answer too (2026-07-28 stdio "Backward Compatibility").
-		return k.isLegacy()
+		_ = k.isLegacy()
+		return err
 	case err != nil:
 		return err
 	case k.key.modern:

@@ -20,9 +20,10 @@ var ErrUnclear = errors.New("the MCP server did not show which revisions it spea
 
 // Probe asks a server for its revisions with server/discover. Whatever it answers
 // that is no word of 2026-07-28 is that of an older server (2026-07-28
-// basic/versioning "Backward Compatibility"). Legacy is also set when a server of
-// 2026-07-28 says that it speaks an older revision besides.
-func Probe(ctx context.Context, upstream http.RoundTripper) (Speaks, error) {
+// basic/versioning "Backward Compatibility"), and so is the silence of a program.
+// Legacy is also set when a server of 2026-07-28 says that it speaks an older
+// revision besides.
+func Probe(ctx context.Context, upstream http.RoundTripper, program bool) (Speaks, error) {
 	r := remote{upstream, DefaultMaxMessage}
 	h := http.Header{}
 	h.Set(headerVersion, Modern2026)
@@ -37,6 +38,10 @@ func Probe(ctx context.Context, upstream http.RoundTripper) (Speaks, error) {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests:
 		a.close()
 		return Speaks{}, fmt.Errorf("%w: status %d", ErrUnclear, a.status)
+	}
+	if a.status == http.StatusGatewayTimeout && program {
+		a.close()
+		return Speaks{Legacy: true}, nil
 	}
 	if a.status >= http.StatusInternalServerError && a.status != http.StatusNotImplemented {
 		a.close()
