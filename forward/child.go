@@ -104,7 +104,7 @@ func (c *Command) launch(owner session.Owner, key poolKey, shared bool) (*child,
 	if c.peer != nil {
 		k.process, err = c.peer(k)
 	} else {
-		k.process, err = c.start(k.receive)
+		k.process, err = c.start(k)
 	}
 	k.gone = err != nil
 	k.mu.Unlock()

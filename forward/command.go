@@ -38,7 +38,7 @@ import (
 // error, and its sessions with 404, so that clients start anew.
 type Command struct {
 	config   CommandConfig
-	start    func(receive func(line []byte) error) (connection, error)
+	start    func(k *child) (connection, error)
 	peer     func(k *child) (connection, error) // in place of start: children in this process, which need no greeting
 	present  func(context.Context) error        // why nothing can be started
 	keeper   stdio.Keeper
@@ -74,9 +74,9 @@ func NewCommand(c CommandConfig) (*Command, error) {
 	d := newCommand(c)
 	process := stdio.Config{Name: c.Name, Command: c.Command, Env: c.Env, Dir: c.Dir, MaxLine: d.config.MaxMessage,
 		Grace: d.config.StopGrace, Keeper: &d.keeper, Log: d.config.Log}
-	d.start = func(receive func([]byte) error) (connection, error) {
+	d.start = func(k *child) (connection, error) {
 		config := process
-		config.Receive = receive
+		config.Receive, config.TooLong = k.receive, k.hearTooLong
 		p, err := stdio.Start(config)
 		if err != nil {
 			return nil, err

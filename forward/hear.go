@@ -79,6 +79,27 @@ func (k *child) only() *clientSession {
 	return nil
 }
 
+// hearTooLong answers the call whose answer was too long to be taken. Where nobody
+// can tell which that was, it answers all of them: nobody is left waiting.
+func (k *child) hearTooLong(head, tail []byte) {
+	id, response := envelope.Glimpse(head, tail)
+	if !response {
+		return
+	}
+	k.mu.Lock()
+	var calls []*call
+	for key, x := range k.calls {
+		if id == nil || key == envelope.Key(id) {
+			calls = append(calls, x)
+			k.remove(x)
+		}
+	}
+	k.mu.Unlock()
+	for _, x := range calls {
+		x.fail(http.StatusBadGateway, "the answer of the MCP server is longer than this gateway takes")
+	}
+}
+
 // hearResponse takes an answer to its call. It does not keep the bytes of m.
 func (k *child) hearResponse(m *envelope.Message) {
 	key := envelope.Key(m.At(m.ID))

@@ -58,7 +58,7 @@ func NewSSE(c SSEConfig) (*SSE, error) {
 	s := &SSE{Command: newCommand(limits), http: target}
 	s.maxMessage = s.config.MaxMessage
 	s.legacy = true // 2026-07-28 is not defined for this transport
-	s.start = func(receive func([]byte) error) (connection, error) { return s.connect(receive), nil }
+	s.start = func(k *child) (connection, error) { return s.connect(k.receive), nil }
 	s.present = target.Ready
 	return s, nil
 }

@@ -164,6 +164,27 @@ func FuzzGrammar(f *testing.F) {
 	})
 }
 
+func TestGlimpse(t *testing.T) {
+	for _, c := range []struct {
+		head, tail, id string
+		response       bool
+	}{
+		{`{"jsonrpc":"2.0","id":7,"result":{"text":"long`, `end"}}`, `7`, true},
+		{`{"result":{"text":"long`, `end"},"jsonrpc":"2.0","id":"a\"b"}`, `"a\"b"`, true},
+		{`{"result":{"text":"long`, `end"}, "id" : -7 } `, `-7`, true},
+		{`{"result":{"text":"long`, `"id":7}}`, ``, true},
+		{`{"result":{"text":"long`, `end`, ``, true},
+		{`{"method":"notifications/message","params":{"data":"long`, `,"id":7}`, ``, false},
+		{`noise`, `noise`, ``, true},
+		{``, ``, ``, true},
+	} {
+		id, response := envelope.Glimpse([]byte(c.head), []byte(c.tail))
+		if string(id) != c.id || response != c.response {
+			t.Errorf("%s...%s: id %s, a response: %t", c.head, c.tail, id, response)
+		}
+	}
+}
+
 func TestDeepMessagesAreRefused(t *testing.T) {
 	for depth, ok := range map[int]bool{900: true, 1_000_000: false} {
 		line := `{"id":1,"result":` + strings.Repeat("[", depth) + strings.Repeat("]", depth) + `}`

@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"bytes"
+	"regexp"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -44,6 +45,31 @@ func (m *Message) Read(line []byte) error {
 	}
 	return nil
 }
+
+// Glimpse says what can be told of a response whose middle is not there: its id, by
+// its first bytes or by its last. It is nil where neither tells. It reports false
+// when it is no response but has a method.
+func Glimpse(head, tail []byte) (id jsontext.Value, response bool) {
+	m := Message{Raw: head}
+	r := reader{scanner: scanner{b: head}, m: &m}
+	r.space()
+	if r.peek() == '{' {
+		_ = r.object(r.root) // as far as it goes
+	}
+	switch {
+	case m.Method != "":
+		return nil, false
+	case m.ID.Exists():
+		return m.At(m.ID), true
+	}
+	if found := lastID.FindSubmatch(tail); found != nil {
+		return found[1], true
+	}
+	return nil, true
+}
+
+// lastID is the id of a message whose last member it is.
+var lastID = regexp.MustCompile(`[,{]\s*"id"\s*:\s*("(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*)\s*\}\s*$`)
 
 // Split returns the messages of a batch, which servers of 2025-03-26 may send.
 func Split(line []byte) ([][]byte, error) {

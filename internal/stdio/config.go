@@ -48,6 +48,9 @@ type Config struct {
 	// goroutine; the child's output is not read meanwhile. It must not keep line.
 	// An error says that the line is no message; it is logged. Required.
 	Receive func(line []byte) error
+	// TooLong is called, as Receive is, for each line over MaxLine, with the first
+	// and the last 512 bytes of it, or what there is. Optional.
+	TooLong func(head, tail []byte)
 	// Keeper ends what is left of the child's process group when this process was
 	// killed. Optional.
 	Keeper *Keeper
