@@ -89,6 +89,12 @@ type Server struct {
 	// that carries the challenge in _meta["mcp/www_authenticate"] and status 200,
 	// which ChatGPT reads, instead of with a 403, which everyone else does (DES-35).
 	InBandChallenge bool
+	// LegacySSE serves the transport of 2024-11-05 too, for clients that speak
+	// nothing newer: the event stream at Path + "/sse", and messages at Path +
+	// "/messages". Every request of it is judged like one at Path, and a token is for
+	// the same resource. Its sessions live and end with their event stream, in this
+	// process.
+	LegacySSE bool
 	// Tools is where the annotations of the server's tools are kept. It is only
 	// needed when the policy reads `tool`; the same catalogue must then be in the
 	// policy's Config.Tools.

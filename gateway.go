@@ -23,6 +23,8 @@ type Gateway struct {
 	publicURL string
 	endpoints map[string]*endpoint // by path
 	documents map[string]*document // protected-resource documents by well-known path
+	legacy    map[string]legacyRoute
+	streams   legacyStreams
 	guard     *guard
 	cors      *crossOrigin
 	sessions  *session.Sealer
@@ -80,7 +82,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s, ok := g.endpoints[r.URL.Path]
 	if !ok {
-		g.nowhere(w, r)
+		if !g.serveLegacy(w, r) {
+			g.nowhere(w, r)
+		}
 		return
 	}
 	x := &exchange{g: g, s: s, w: w, r: r, requestID: g.ids.next()}

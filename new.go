@@ -34,6 +34,7 @@ func New(c Config) (*Gateway, error) {
 		publicURL: c.PublicURL,
 		endpoints: map[string]*endpoint{},
 		documents: map[string]*document{},
+		legacy:    map[string]legacyRoute{},
 		sessions:  sessions,
 		audit:     &auditLog{w: c.Audit},
 		memory:    newRefusalMemory(c.RefusalWindow),
@@ -56,6 +57,7 @@ func New(c Config) (*Gateway, error) {
 			g.addServer(&c.Servers[i], at, authenticator, &mistakes)
 		}
 	}
+	g.checkLegacy(&mistakes)
 	g.relayIssuer(&mistakes)
 	if err := mistakes.Err(); err != nil {
 		return nil, err
@@ -214,6 +216,9 @@ func (g *Gateway) addServer(s *Server, at string, authenticator *authenticate.Au
 		e.first = s.Policy.Catalogue()
 	}
 	g.endpoints[s.Path] = e
+	if s.LegacySSE {
+		g.addLegacy(e, at, mistakes)
+	}
 	g.describe(e, at, mistakes)
 }
 
