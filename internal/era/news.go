@@ -30,6 +30,8 @@ type newsStream struct {
 	filter filter
 	cancel context.CancelFunc
 	acked  chan filter // what the server agreed to, once
+	began  bool
+	before *newsStream // whose place it took
 }
 
 // change adds a resource to what is heard, or takes it out, and begins to hear; with
@@ -67,9 +69,12 @@ func (n *news) change(ctx context.Context, uri string, on bool) (bool, error) {
 			return false, ctx.Err()
 		}
 	}
+	old := n.adopt(next)
+	if old == next {
+		old = next.before
+	}
 	n.mu.Lock()
-	old := n.current
-	n.current, n.uris = next, uris
+	n.uris = uris
 	if on && !slices.Contains(got.uris, uri) {
 		n.uris = slices.DeleteFunc(uris, func(s string) bool { return s == uri })
 	}
@@ -78,6 +83,14 @@ func (n *news) change(ctx context.Context, uri string, on bool) (bool, error) {
 		old.cancel()
 	}
 	return slices.Contains(got.uris, uri), nil
+}
+
+// adopt lets a stream be the one that is heard, and returns the one that was.
+func (n *news) adopt(s *newsStream) (old *newsStream) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	old, n.current = n.current, s
+	return old
 }
 
 // start hears a stream in the background.
@@ -146,6 +159,10 @@ func (n *news) hear(ctx context.Context, s *newsStream) (refused bool, err error
 			failed = p.failed
 			return false
 		case p.method == "notifications/subscriptions/acknowledged":
+			if !s.began {
+				// At once: the first news may be the next message.
+				s.began, s.before = true, n.adopt(s)
+			}
 			s.ack(readFilter(lenient(p.params).get("notifications")))
 		case p.kind == envelope.Notification && n.passes(s, p):
 			l.o.Emit(untag(p), "")
