@@ -37,37 +37,40 @@ func NewDetect(c SSEConfig) (*Detect, error) {
 
 // ServeHTTP answers by the transport that the URL speaks.
 func (d *Detect) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch {
-	case d.legacy.Load():
+	if d.legacy.Load() {
 		d.sse.ServeHTTP(w, r)
-	case d.modern.Load() || !isInitialize(r):
-		d.http.ServeHTTP(w, r)
-	default:
-		d.probe(w, r)
+		return
 	}
+	if !d.modern.Load() {
+		r = r.WithContext(r.Context()) // a copy, whose body may be exchanged
+		if body := readInitialize(r); body != nil {
+			d.probe(w, r, body)
+			return
+		}
+	}
+	d.http.ServeHTTP(w, r)
 }
 
-// isInitialize reports whether a request, whose body can be had again, begins a
-// session.
-func isInitialize(r *http.Request) bool {
-	if r.Method != http.MethodPost || r.GetBody == nil {
-		return false
+// readInitialize returns the body of a request that begins a session, nil of any
+// other. The body of r can be read again.
+func readInitialize(r *http.Request) []byte {
+	if r.Method != http.MethodPost {
+		return nil
 	}
-	body, err := r.GetBody()
-	if err != nil {
-		return false
-	}
-	text, err := io.ReadAll(body)
+	text, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(text))
 	if err != nil || !bytes.Contains(text, []byte("initialize")) {
-		return false
+		return nil
 	}
-	m, err := envelope.Read(text)
-	return err == nil && m.Method == "initialize"
+	if m, err := envelope.Read(text); err != nil || m.Method != "initialize" {
+		return nil
+	}
+	return text
 }
 
 // probe tries Streamable HTTP, and the legacy transport where that is refused in
 // one of the three ways.
-func (d *Detect) probe(w http.ResponseWriter, r *http.Request) {
+func (d *Detect) probe(w http.ResponseWriter, r *http.Request, body []byte) {
 	held := &refusalHolder{ResponseWriter: w}
 	d.http.ServeHTTP(held, r)
 	if held.status == 0 {
@@ -76,10 +79,9 @@ func (d *Detect) probe(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if body, err := r.GetBody(); err == nil && d.sse.speaks(r.Context()) {
+	if d.sse.speaks(r.Context()) {
 		d.legacy.Store(true)
-		r = r.WithContext(r.Context())
-		r.Body = body
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		clear(w.Header())
 		d.sse.ServeHTTP(w, r)
 		return

@@ -151,6 +151,7 @@ func (s *Server) check(list *problem.List, at string) {
 	for name, value := range s.Headers {
 		checkHeader(list, join(at+".headers", name), name, value)
 	}
+	s.checkTransport(list, at)
 	switch {
 	case s.Policy != nil && s.PolicyFile != "":
 		list.Add(at+".policy_file", s.PolicyFile, "expected either policy or policy_file, not both")
@@ -166,7 +167,20 @@ func (s *Server) checkOnlyWithCommand(list *problem.List, at string) {
 		name  string
 		given bool
 	}{
-		{"env", s.Env != nil}, {"dir", s.Dir != ""}, {"start_timeout", s.StartTimeout != 0}, {"idle_timeout", s.IdleTimeout != 0},
+		{"env", s.Env != nil}, {"dir", s.Dir != ""},
+	} {
+		if key.given {
+			list.Add(at+"."+key.name, "", want)
+		}
+	}
+	if s.Transport != defaultTransport {
+		return // connections of the legacy transport are kept like processes
+	}
+	for _, key := range []struct {
+		name  string
+		given bool
+	}{
+		{"start_timeout", s.StartTimeout != 0}, {"idle_timeout", s.IdleTimeout != 0},
 		{"max_processes", s.MaxProcesses != 0}, {"max_per_caller", s.MaxPerCaller != 0},
 		{"max_sessions", s.MaxSessions != 0},
 	} {
