@@ -118,7 +118,7 @@ servers:
 		MaxBody: 1 << 20, BodyTimeout: Duration(10 * time.Second), KeepAlive: switchedOff, RefusalWindow: switchedOff,
 		ShutdownTimeout: Duration(time.Second), OpenToEveryone: true,
 		Servers: ordered[Server]{{Name: "z", Value: Server{Path: "/z", URL: "http://127.0.0.1:9000/mcp",
-			Isolation: "session", Protocol: "2025", Headers: map[string]string{"X-Key": "a secret"}, Advertise: "broad", InBandChallenge: true}}},
+			Isolation: "session", Transport: "streamable", Protocol: "2025", Headers: map[string]string{"X-Key": "a secret"}, Advertise: "broad", InBandChallenge: true}}},
 	}
 	if diff := cmp.Diff(want, f, cmp.AllowUnexported(File{})); diff != "" {
 		t.Error(diff)
