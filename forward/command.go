@@ -113,29 +113,31 @@ const (
 
 // request is one HTTP request on its way to a child.
 type request struct {
-	w       http.ResponseWriter
-	r       *http.Request
-	owner   session.Owner
-	version string // of the header
-	modern  bool
-	session string
-	message *envelope.Message // of a POST; its bytes are good until the answer was given
-	in      envelope.Message  // what message points to
-	buffer  *[]byte           // what its bytes are in
+	w         http.ResponseWriter
+	r         *http.Request
+	owner     session.Owner
+	version   string // of the header
+	modern    bool
+	stateless bool
+	session   string
+	message   *envelope.Message // of a POST; its bytes are good until the answer was given
+	in        envelope.Message  // what message points to
+	buffer    *[]byte           // what its bytes are in
 }
 
 // ServeHTTP answers one request of the transport. When the request's context ends
 // before anything was sent it calls the method Fail(error) of the ResponseWriter
 // where there is one.
 func (c *Command) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q := &request{w: w, r: r, version: r.Header.Get(headerVersion), session: r.Header.Get(headerSession)}
+	q := &request{w: w, r: r, version: r.Header.Get(headerVersion), session: r.Header.Get(headerSession),
+		stateless: c.config.Stateless}
 	q.owner, _ = session.OwnerFrom(r.Context())
 	q.modern = q.version >= firstModern && !message.IsLegacy(q.version)
 	var err error
 	switch {
 	case r.Method == http.MethodPost:
 		err = c.post(q)
-	case q.modern || r.Method != http.MethodGet && r.Method != http.MethodDelete:
+	case q.modern || c.config.Stateless || r.Method != http.MethodGet && r.Method != http.MethodDelete:
 		err = errMethod // REQ-23
 	case r.Method == http.MethodGet:
 		err = c.get(q)
@@ -200,7 +202,7 @@ func (q *request) refuse(err error) {
 	f := challenge.Refusal{Status: no.status, Code: no.code, Message: no.text, RetryAfter: no.retry}
 	if no.status == http.StatusMethodNotAllowed {
 		f.Allow = "GET, POST, DELETE"
-		if q.modern {
+		if q.modern || q.stateless {
 			f.Allow = "POST"
 		}
 	}

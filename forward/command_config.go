@@ -50,6 +50,11 @@ type CommandConfig struct {
 	Dir string
 	// Isolation says which callers share a child. Default IsolateSession.
 	Isolation Isolation
+	// Stateless gives clients of the 2025 revisions no sessions: each request stands
+	// alone, as in 2026-07-28, with what the server says beside the answer only as
+	// far as a request's own stream carries it. It needs IsolateCaller or
+	// IsolateShared.
+	Stateless bool
 	// StartTimeout is how long a child may take to answer for the first time.
 	// Default 1 min.
 	StartTimeout time.Duration
@@ -131,6 +136,9 @@ func (c *CommandConfig) check() error {
 	case "", IsolateSession, IsolateCaller, IsolateShared:
 	default:
 		list.Add("isolation", string(c.Isolation), "session, caller or shared")
+	}
+	if c.Stateless && (c.Isolation == "" || c.Isolation == IsolateSession) {
+		list.Add("isolation", string(c.Isolation), "caller or shared, since there are no sessions")
 	}
 	for _, d := range []struct {
 		at    string

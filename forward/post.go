@@ -22,6 +22,9 @@ func (c *Command) post(q *request) error {
 	if q.modern {
 		return c.postModern(q)
 	}
+	if c.config.Stateless {
+		return c.postStateless(q)
+	}
 	if m.Kind == envelope.Request && m.Method == "initialize" {
 		return c.initialize(q)
 	}
@@ -118,22 +121,16 @@ func (c *Command) openShared(q *request) (*clientSession, event, error) {
 	if err != nil {
 		return nil, event{}, err
 	}
-	id := q.message.At(q.message.ID)
+	answer, version := k.welcomeTo(q)
 	if k.welcome.Failed {
-		return nil, event{data: k.welcome.Replace(envelope.Edit{At: k.welcome.ID, With: id}), status: http.StatusOK}, nil
+		return nil, answer, nil
 	}
 	s := c.newSession(q.owner, k)
 	if !k.join(s) {
 		return nil, event{}, errStarting
 	}
-	s.version = k.welcome.Text(k.welcome.Version)
-	edits := []envelope.Edit{{At: k.welcome.ID, With: id}}
-	if asked := q.message.Text(q.message.Version); message.IsLegacy(asked) && asked < s.version {
-		s.version = asked
-		edits = append(edits, envelope.Edit{At: k.welcome.Version, With: []byte(`"` + asked + `"`)})
-	}
-	data := k.welcome.Replace(edits...)
-	return s, event{data: data, status: http.StatusOK}, nil
+	s.version = version
+	return s, answer, nil
 }
 
 // call sends a request of a session and brings back what comes of it.
