@@ -45,6 +45,7 @@ func newAnswer(x *exchange, cancel context.CancelFunc) *answer {
 	options := relay.Options{
 		Header:    a.header,
 		Message:   a.message,
+		EventID:   x.sealEvent,
 		Other:     a.other,
 		Whole:     isListMethod(x.call.Method),
 		Stream:    x.call.Kind == message.Stream,

@@ -69,8 +69,10 @@ type exchange struct {
 	call     *message.Call
 	session  string // the session id as the client sent it
 	upstream string // the upstream's own session id
-	decision authorize.Decision
-	answer   *answer // once the request is on its way
+	// lastEvent is the upstream's own id of the event after which a stream goes on.
+	lastEvent string
+	decision  authorize.Decision
+	answer    *answer // once the request is on its way
 }
 
 // ServeHTTP answers one request: of an endpoint, of the metadata about it, or of
@@ -202,6 +204,11 @@ func (x *exchange) openSession() error {
 	if x.call.Era == message.Era2026 {
 		return nil
 	}
+	if x.call.Kind == message.Stream {
+		if err := x.openEvent(); err != nil {
+			return err
+		}
+	}
 	ids := x.r.Header.Values(sessionHeader)
 	if len(ids) == 0 {
 		return nil
@@ -261,7 +268,10 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	out := x.r.WithContext(session.WithOwner(ctx, x.owner()))
 	out.Header = maps.Clone(x.r.Header) // values are replaced, never changed
 	message.StripCredentials(out.Header)
-	dropHeaders(out.Header, x.call.Kind == message.Stream)
+	dropHeaders(out.Header)
+	if x.lastEvent != "" {
+		out.Header.Set(lastEventHeader, x.lastEvent)
+	}
 	// The mirrored headers are written afresh: one spelling, whatever the client's
 	// was (REQ-26).
 	message.SetHeaders(out.Header, x.call)
@@ -285,15 +295,15 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 // droppedHeaders are not for an upstream. Those of browsers are judged at the
 // gateway; an upstream on another origin would take them for a cross-site request.
 // Connection could name others to be dropped. Range asks for a part of an answer,
-// in which a list cannot be read.
-var droppedHeaders = []string{"Connection", "Range", "If-Range", "Origin", "Referer",
+// in which a list cannot be read. Only the stream of the 2025 revisions is resumed
+// (REQ-23), by an id of our own (openEvent).
+var droppedHeaders = []string{"Connection", "Range", "If-Range", lastEventHeader, "Origin", "Referer",
 	"Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User"}
 
 // dropHeaders takes out those, and every name with an underscore: servers behind
 // CGI-like interfaces take it for a hyphen, and so Mcp_Session_Id for a session id
-// that was never opened here. Only the stream of the 2025 revisions is resumed
-// (REQ-23).
-func dropHeaders(h http.Header, stream bool) {
+// that was never opened here.
+func dropHeaders(h http.Header) {
 	for _, name := range droppedHeaders {
 		h.Del(name)
 	}
@@ -301,9 +311,6 @@ func dropHeaders(h http.Header, stream bool) {
 		if strings.Contains(name, "_") {
 			delete(h, name)
 		}
-	}
-	if !stream {
-		h.Del("Last-Event-Id")
 	}
 }
 

@@ -324,7 +324,8 @@ func (st *legacyStream) stand() {
 				return
 			}
 			if last != "" {
-				x.r.Header.Set("Last-Event-Id", last)
+				x.r.Header.Set(lastEventHeader, last)
+				_ = x.openEvent() // an id that has expired resumes nothing
 			}
 			w.guard(func() { _ = x.forward() })
 			if w.last != "" {
