@@ -23,6 +23,8 @@ type Config struct {
 	// "scheme://host[:port]". The origin of PublicURL always is; when PublicURL
 	// is on loopback, so is every loopback origin. "*" is refused.
 	AllowedOrigins []string
+	// CORS is what else pages of the allowed origins may do.
+	CORS CORS
 	// AllowedHosts are further values of Host that are served, without a port.
 	// The host of PublicURL always is; when PublicURL is on loopback, so is
 	// every loopback name. When empty and PublicURL is not on loopback, loopback
@@ -95,6 +97,17 @@ type Server struct {
 	// the same resource. Its sessions live and end with their event stream, in this
 	// process.
 	LegacySSE bool
+	// Stateless gives clients of the 2025 revisions no session ids: those of the
+	// upstream are kept back, those of clients ignored, GET and DELETE answered with
+	// 405. The upstream must do without them.
+	Stateless bool
+	// RequestTimeout is how long the answer to a request is waited for; each message
+	// of it, such as a notification of progress, begins the wait anew. Then the
+	// answer is 504, or a JSON-RPC error on a stream that has begun, and the upstream
+	// is told. 0: without end.
+	RequestTimeout time.Duration
+	// MaxRequestTime is the limit of that however many messages come. 0: none.
+	MaxRequestTime time.Duration
 	// Tools is where the annotations of the server's tools are kept. It is only
 	// needed when the policy reads `tool`; the same catalogue must then be in the
 	// policy's Config.Tools.

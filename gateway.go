@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/stile-mcp/stile/authenticate"
 	"github.com/stile-mcp/stile/authorize"
@@ -55,6 +56,9 @@ type endpoint struct {
 	metadataURL   string    // of the protected-resource document
 	first         scope.Set // what a first login is told to ask for (DES-08)
 	inBand        bool      // challenges go into tool results (DES-35)
+	stateless     bool      // no sessions are given out
+	timeout       time.Duration
+	maxTime       time.Duration
 }
 
 // exchange is one request on its way. Each stage fills in what it found.
@@ -165,6 +169,9 @@ func (x *exchange) authenticate() error {
 // readMessage reads what is asked: the body of a POST, whole and strictly, and
 // the headers that mirror it. A GET or DELETE is a call without a message.
 func (x *exchange) readMessage() error {
+	if err := x.checkStateless(); err != nil {
+		return err
+	}
 	switch x.r.Method {
 	case http.MethodGet:
 		x.call = &message.Call{Kind: message.Stream, Era: message.Era2025}
@@ -201,7 +208,7 @@ func (x *exchange) readMessage() error {
 // owner with who is asking (DES-40, DES-41). 2026-07-28 knows no sessions: the
 // header is ignored there (REQ-23).
 func (x *exchange) openSession() error {
-	if x.call.Era == message.Era2026 {
+	if x.call.Era == message.Era2026 || x.s.stateless {
 		return nil
 	}
 	if x.call.Kind == message.Stream {
