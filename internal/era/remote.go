@@ -80,7 +80,7 @@ func (r *remote) post(ctx context.Context, h http.Header, line []byte) (*reply, 
 
 func (r *remote) send(ctx context.Context, method string, h http.Header, line []byte) (*reply, error) {
 	// The place is the transport's: what is said here is not looked at.
-	q, err := http.NewRequestWithContext(ctx, method, "http://upstream/", bytes.NewReader(line))
+	q, err := http.NewRequestWithContext(ctx, method, "http://localhost/", bytes.NewReader(line))
 	if err != nil {
 		return nil, err
 	}
