@@ -172,7 +172,7 @@ func (s *farSession) subscribe(ctx context.Context, uris []string) []string {
 		first := s.watched[uri] == 1
 		s.mu.Unlock()
 		if first {
-			if _, err := s.ask(ctx, "resources/subscribe", object{}.with("uri", quote(uri)).bytes()); err != nil {
+			if s.ask(ctx, "resources/subscribe", object{}.with("uri", quote(uri)).bytes()) != nil {
 				s.unwatch(uri)
 				continue
 			}
@@ -203,7 +203,7 @@ func (s *farSession) unsubscribe(ctx context.Context, uris []string) {
 		defer s.watching.Unlock()
 		for _, uri := range uris {
 			if s.unwatch(uri) {
-				_, _ = s.ask(ctx, "resources/unsubscribe", object{}.with("uri", quote(uri)).bytes())
+				_ = s.ask(ctx, "resources/unsubscribe", object{}.with("uri", quote(uri)).bytes())
 			}
 		}
 	})

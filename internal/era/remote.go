@@ -88,7 +88,7 @@ func (r *remote) send(ctx context.Context, method string, h http.Header, line []
 		q.Body, q.GetBody, q.ContentLength = http.NoBody, nil, 0
 	}
 	q.Header = h
-	res, err := r.transport.RoundTrip(q)
+	res, err := r.transport.RoundTrip(q) //nolint:bodyclose // the reply's close does
 	if err != nil {
 		return nil, err
 	}
