@@ -237,7 +237,7 @@ func (x *exchange) owner() session.Owner {
 	if x.identity == nil {
 		return session.Owner{}
 	}
-	return session.Owner{Issuer: x.identity.Issuer, Subject: x.identity.Subject}
+	return session.Owner{Issuer: x.identity.Issuer, Subject: x.identity.Subject, Kind: uint8(x.identity.SubjectKind)}
 }
 
 // authorize asks the policy. Anything but Allow comes back as a *denial.

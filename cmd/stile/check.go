@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -148,8 +149,13 @@ func (s *Server) check(list *problem.List, at string) {
 	if !slices.Contains(protocols, s.Protocol) {
 		list.Add(at+".protocol", s.Protocol, "expected auto, 2025 or 2026")
 	}
-	for name, value := range s.Headers {
-		checkHeader(list, join(at+".headers", name), name, value)
+	spelt := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(s.Headers)) {
+		checkHeader(list, join(at+".headers", name), name, s.Headers[name])
+		if lower := strings.ToLower(name); spelt[lower] {
+			list.Add(join(at+".headers", name), name, "expected each header field once: it was given in another spelling already")
+		}
+		spelt[strings.ToLower(name)] = true
 	}
 	s.checkTransport(list, at)
 	switch {
