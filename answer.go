@@ -18,10 +18,11 @@ import (
 // before the client does. An upstream's own refusal becomes ours (DES-23), list
 // results are rewritten as the policy asks, and session ids are sealed.
 type answer struct {
-	x      *exchange
-	writer *relay.Writer
-	cancel context.CancelFunc
-	status int
+	x        *exchange
+	writer   *relay.Writer
+	cancel   context.CancelFunc
+	status   int
+	patience *patience // nil: the answer is waited for without end
 }
 
 // upstreamError is an upstream that could not be asked or whose answer cannot be
@@ -45,6 +46,7 @@ func newAnswer(x *exchange, cancel context.CancelFunc) *answer {
 	options := relay.Options{
 		Header:    a.header,
 		Message:   a.message,
+		EventID:   x.sealEvent,
 		Other:     a.other,
 		Whole:     isListMethod(x.call.Method),
 		Stream:    x.call.Kind == message.Stream,
@@ -66,7 +68,12 @@ func (a *answer) bring(out *http.Request) error {
 	ending := a.ending()
 	undo := context.AfterFunc(ending, a.end)
 	defer undo()
+	a.waitFor()
 	err := a.writer.Serve(a.x.s.upstream, out)
+	gaveUp := a.patience.done()
+	if gaveUp {
+		a.tellCancelled()
+	}
 	if err == nil && a.writer.Err() != nil {
 		a.x.g.config.Log.Info("answer ended early", "request_id", a.x.requestID, "server", a.x.s.name, "error", a.writer.Err())
 	}
@@ -77,6 +84,8 @@ func (a *answer) bring(out *http.Request) error {
 	switch {
 	case err == nil, errors.As(err, &denied), errors.As(err, &upstream):
 		return err
+	case gaveUp:
+		return &upstreamError{tooSlow.status, tooSlow.text, err}
 	case errors.Is(err, context.Canceled) && a.x.r.Context().Err() != nil:
 		return errAnswered // the client is gone
 	case errors.Is(err, context.Canceled) && ending.Err() != nil:
@@ -135,7 +144,7 @@ func (a *answer) sealSession(h http.Header) {
 	id := h.Get(sessionHeader)
 	h.Del(sessionHeader)
 	switch {
-	case id == "" || a.x.call.Era == message.Era2026:
+	case id == "" || a.x.call.Era == message.Era2026 || a.x.s.stateless:
 	case id == a.x.upstream:
 		h.Set(sessionHeader, a.x.session)
 	case a.x.call.Method == "initialize":
@@ -169,6 +178,7 @@ func (a *answer) end() {
 // message sees each JSON-RPC message of the answer. sent says whether any byte
 // has reached the client: until then a refusal can still be a 403.
 func (a *answer) message(msg []byte, sent bool) ([]byte, error) {
+	a.patience.heard()
 	if challenge.MayRefuse(msg) {
 		if need, ok := challenge.FromMessage(msg); ok {
 			return a.refusal(need, sent)

@@ -23,6 +23,8 @@ type Config struct {
 	// "scheme://host[:port]". The origin of PublicURL always is; when PublicURL
 	// is on loopback, so is every loopback origin. "*" is refused.
 	AllowedOrigins []string
+	// CORS is what else pages of the allowed origins may do.
+	CORS CORS
 	// AllowedHosts are further values of Host that are served, without a port.
 	// The host of PublicURL always is; when PublicURL is on loopback, so is
 	// every loopback name. When empty and PublicURL is not on loopback, loopback
@@ -89,6 +91,23 @@ type Server struct {
 	// that carries the challenge in _meta["mcp/www_authenticate"] and status 200,
 	// which ChatGPT reads, instead of with a 403, which everyone else does (DES-35).
 	InBandChallenge bool
+	// LegacySSE serves the transport of 2024-11-05 too, for clients that speak
+	// nothing newer: the event stream at Path + "/sse", and messages at Path +
+	// "/messages". Every request of it is judged like one at Path, and a token is for
+	// the same resource. Its sessions live and end with their event stream, in this
+	// process.
+	LegacySSE bool
+	// Stateless gives clients of the 2025 revisions no session ids: those of the
+	// upstream are kept back, those of clients ignored, GET and DELETE answered with
+	// 405. The upstream must do without them.
+	Stateless bool
+	// RequestTimeout is how long the answer to a request is waited for; each message
+	// of it, such as a notification of progress, begins the wait anew. Then the
+	// answer is 504, or a JSON-RPC error on a stream that has begun, and the upstream
+	// is told. 0: without end.
+	RequestTimeout time.Duration
+	// MaxRequestTime is the limit of that however many messages come. 0: none.
+	MaxRequestTime time.Duration
 	// Tools is where the annotations of the server's tools are kept. It is only
 	// needed when the policy reads `tool`; the same catalogue must then be in the
 	// policy's Config.Tools.

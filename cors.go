@@ -2,14 +2,67 @@ package stile
 
 import (
 	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rs/cors"
+
+	"github.com/stile-mcp/stile/internal/problem"
 )
 
 // crossOrigin adds the CORS headers of DES-50 to every answer of an endpoint,
 // refusals included, and answers preflights before authentication.
-type crossOrigin struct{ cors *cors.Cors }
+type crossOrigin struct {
+	cors    *cors.Cors
+	exposed string // what a page may read of an answer
+}
+
+// CORS says what pages of other origins may do, beside what every MCP client in a
+// browser needs, which they always may: Authorization and the headers of the
+// protocol are allowed, WWW-Authenticate and the session id can be read, also of
+// refusals. Preflights are answered before any credential is looked at.
+type CORS struct {
+	// AnyOrigin lets pages of every origin call. Host is still checked. Refused with
+	// Credentials, and when PublicURL is on loopback, where every page in the
+	// person's browser could call.
+	AnyOrigin bool
+	// Headers are further request headers that a page may send.
+	Headers []string
+	// Expose are further headers of answers that a page may read.
+	Expose []string
+	// Credentials lets browsers send cookies along, for a proxy in front that wants
+	// them. Stile itself looks at no cookie.
+	Credentials bool
+	// MaxAge is how long a browser may remember a preflight, in whole seconds.
+	// Default 10 min; negative: not at all.
+	MaxAge time.Duration
+}
+
+// fieldName is a token of RFC 9110 §5.6.2.
+var fieldName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// check finds what no browser would take, or nobody should allow.
+func (c *CORS) check(public *url.URL, mistakes *problem.List) {
+	switch {
+	case c.AnyOrigin && c.Credentials:
+		mistakes.Add("cors.credentials", "true", "false with any origin: every page could call with the person's cookies")
+	case c.AnyOrigin && isLoopbackHost(public.Hostname()):
+		mistakes.Add("cors.any_origin", "true", "false on loopback: every page in the browser could call")
+	}
+	for _, list := range []struct {
+		at    string
+		names []string
+	}{{"cors.headers", c.Headers}, {"cors.expose", c.Expose}} {
+		for i, name := range list.names {
+			if !fieldName.MatchString(name) {
+				mistakes.Add(list.at+"["+strconv.Itoa(i)+"]", name, "the name of a header field")
+			}
+		}
+	}
+}
 
 // exposedHeaders is what a page may read of an answer (DES-50), spelled as the
 // specifications do; the library would write another case.
@@ -18,14 +71,22 @@ const exposedHeaders = "WWW-Authenticate, Mcp-Session-Id, MCP-Protocol-Version, 
 // preflightSeconds is how long a browser may remember a preflight.
 const preflightSeconds = 600
 
-func newCrossOrigin(g *guard) *crossOrigin {
+func newCrossOrigin(g *guard, c *CORS) *crossOrigin {
+	age := preflightSeconds
+	switch {
+	case c.MaxAge < 0:
+		age = -1
+	case c.MaxAge > 0:
+		age = int(c.MaxAge / time.Second)
+	}
 	return &crossOrigin{cors.New(cors.Options{
 		AllowOriginFunc: g.allowsOrigin,
 		AllowedMethods:  []string{http.MethodGet, http.MethodPost, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "X-API-Key", "MCP-Protocol-Version",
-			"Mcp-Session-Id", "Mcp-Method", "Mcp-Name", "Last-Event-ID"},
-		MaxAge: preflightSeconds,
-	})}
+		AllowedHeaders: append([]string{"Authorization", "Content-Type", "Accept", "X-API-Key", "MCP-Protocol-Version",
+			"Mcp-Session-Id", "Mcp-Method", "Mcp-Name", "Last-Event-ID"}, c.Headers...),
+		AllowCredentials: c.Credentials,
+		MaxAge:           age,
+	}), strings.Join(append([]string{exposedHeaders}, c.Expose...), ", ")}
 }
 
 // paramHeaders begin the headers that mirror tool arguments (REQ-28). Their
@@ -43,7 +104,7 @@ func (c *crossOrigin) apply(w http.ResponseWriter, r *http.Request) bool {
 		}
 		c.cors.HandlerFunc(w, r)
 		if h := w.Header(); h.Get("Access-Control-Allow-Origin") != "" {
-			h.Set("Access-Control-Expose-Headers", exposedHeaders)
+			h.Set("Access-Control-Expose-Headers", c.exposed)
 		}
 		return false
 	}

@@ -83,7 +83,7 @@ func (x *exchange) askTools(ctx context.Context, cursor string) ([]byte, error) 
 		return nil, err
 	}
 	out := x.outgoing(ctx)
-	for _, name := range []string{"Mcp-Name", "Last-Event-Id"} {
+	for _, name := range []string{"Mcp-Name", lastEventHeader} {
 		out.Header.Del(name)
 	}
 	if x.call.Era == message.Era2026 {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/stile-mcp/stile/authenticate"
 	"github.com/stile-mcp/stile/authorize"
@@ -23,6 +24,8 @@ type Gateway struct {
 	publicURL string
 	endpoints map[string]*endpoint // by path
 	documents map[string]*document // protected-resource documents by well-known path
+	legacy    map[string]legacyRoute
+	streams   legacyStreams
 	guard     *guard
 	cors      *crossOrigin
 	sessions  *session.Sealer
@@ -53,6 +56,9 @@ type endpoint struct {
 	metadataURL   string    // of the protected-resource document
 	first         scope.Set // what a first login is told to ask for (DES-08)
 	inBand        bool      // challenges go into tool results (DES-35)
+	stateless     bool      // no sessions are given out
+	timeout       time.Duration
+	maxTime       time.Duration
 }
 
 // exchange is one request on its way. Each stage fills in what it found.
@@ -67,8 +73,10 @@ type exchange struct {
 	call     *message.Call
 	session  string // the session id as the client sent it
 	upstream string // the upstream's own session id
-	decision authorize.Decision
-	answer   *answer // once the request is on its way
+	// lastEvent is the upstream's own id of the event after which a stream goes on.
+	lastEvent string
+	decision  authorize.Decision
+	answer    *answer // once the request is on its way
 }
 
 // ServeHTTP answers one request: of an endpoint, of the metadata about it, or of
@@ -80,7 +88,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s, ok := g.endpoints[r.URL.Path]
 	if !ok {
-		g.nowhere(w, r)
+		if !g.serveLegacy(w, r) {
+			g.nowhere(w, r)
+		}
 		return
 	}
 	x := &exchange{g: g, s: s, w: w, r: r, requestID: g.ids.next()}
@@ -159,6 +169,9 @@ func (x *exchange) authenticate() error {
 // readMessage reads what is asked: the body of a POST, whole and strictly, and
 // the headers that mirror it. A GET or DELETE is a call without a message.
 func (x *exchange) readMessage() error {
+	if err := x.checkStateless(); err != nil {
+		return err
+	}
 	switch x.r.Method {
 	case http.MethodGet:
 		x.call = &message.Call{Kind: message.Stream, Era: message.Era2025}
@@ -195,8 +208,13 @@ func (x *exchange) readMessage() error {
 // owner with who is asking (DES-40, DES-41). 2026-07-28 knows no sessions: the
 // header is ignored there (REQ-23).
 func (x *exchange) openSession() error {
-	if x.call.Era == message.Era2026 {
+	if x.call.Era == message.Era2026 || x.s.stateless {
 		return nil
+	}
+	if x.call.Kind == message.Stream {
+		if err := x.openEvent(); err != nil {
+			return err
+		}
 	}
 	ids := x.r.Header.Values(sessionHeader)
 	if len(ids) == 0 {
@@ -219,7 +237,7 @@ func (x *exchange) owner() session.Owner {
 	if x.identity == nil {
 		return session.Owner{}
 	}
-	return session.Owner{Issuer: x.identity.Issuer, Subject: x.identity.Subject}
+	return session.Owner{Issuer: x.identity.Issuer, Subject: x.identity.Subject, Kind: uint8(x.identity.SubjectKind)}
 }
 
 // authorize asks the policy. Anything but Allow comes back as a *denial.
@@ -257,7 +275,10 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 	out := x.r.WithContext(session.WithOwner(ctx, x.owner()))
 	out.Header = maps.Clone(x.r.Header) // values are replaced, never changed
 	message.StripCredentials(out.Header)
-	dropHeaders(out.Header, x.call.Kind == message.Stream)
+	dropHeaders(out.Header)
+	if x.lastEvent != "" {
+		out.Header.Set(lastEventHeader, x.lastEvent)
+	}
 	// The mirrored headers are written afresh: one spelling, whatever the client's
 	// was (REQ-26).
 	message.SetHeaders(out.Header, x.call)
@@ -281,15 +302,15 @@ func (x *exchange) outgoing(ctx context.Context) *http.Request {
 // droppedHeaders are not for an upstream. Those of browsers are judged at the
 // gateway; an upstream on another origin would take them for a cross-site request.
 // Connection could name others to be dropped. Range asks for a part of an answer,
-// in which a list cannot be read.
-var droppedHeaders = []string{"Connection", "Range", "If-Range", "Origin", "Referer",
+// in which a list cannot be read. Only the stream of the 2025 revisions is resumed
+// (REQ-23), by an id of our own (openEvent).
+var droppedHeaders = []string{"Connection", "Range", "If-Range", lastEventHeader, "Origin", "Referer",
 	"Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User"}
 
 // dropHeaders takes out those, and every name with an underscore: servers behind
 // CGI-like interfaces take it for a hyphen, and so Mcp_Session_Id for a session id
-// that was never opened here. Only the stream of the 2025 revisions is resumed
-// (REQ-23).
-func dropHeaders(h http.Header, stream bool) {
+// that was never opened here.
+func dropHeaders(h http.Header) {
 	for _, name := range droppedHeaders {
 		h.Del(name)
 	}
@@ -297,9 +318,6 @@ func dropHeaders(h http.Header, stream bool) {
 		if strings.Contains(name, "_") {
 			delete(h, name)
 		}
-	}
-	if !stream {
-		h.Del("Last-Event-Id")
 	}
 }
 

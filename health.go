@@ -3,6 +3,7 @@ package stile
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -18,10 +19,14 @@ type readier interface {
 	Ready(ctx context.Context) error
 }
 
-// serveHealth answers /healthz (the process is alive) and /readyz (upstreams and
+// serveHealth answers /healthz and /ping (the process is alive) and /readyz (upstreams and
 // keys are there) without a token, and reports whether the path was one of them.
 func (g *Gateway) serveHealth(w http.ResponseWriter, r *http.Request) bool {
 	switch r.URL.Path {
+	case "/ping":
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = io.WriteString(w, "pong")
 	case "/healthz":
 		writeHealth(w, http.StatusOK, nil)
 	case "/readyz":

@@ -24,6 +24,10 @@ type refusalMemory struct {
 	old     map[refusalKey]refusal
 }
 
+// refusalAge is how long a challenge is remembered (decision 10): a person who signs in
+// does it within minutes, and a token that comes later is no answer to it.
+const refusalAge = 15 * time.Minute
+
 // maxRefusals bounds each of the two generations of memory.
 const maxRefusals = 10_000
 
@@ -32,6 +36,7 @@ const maxRefusals = 10_000
 // a digest: names and URIs are the caller's, and as long as a body may be.
 type refusalKey struct {
 	endpoint, issuer, subject, client string
+	kind                              authenticate.SubjectKind
 	operation                         [sha256.Size]byte
 }
 
@@ -50,7 +55,7 @@ func newRefusalMemory(window time.Duration) *refusalMemory {
 
 func keyOf(endpoint string, id *authenticate.Identity, call *message.Call) refusalKey {
 	operation := digest(strconv.Itoa(int(call.Kind)), call.Method, call.Name, call.URI)
-	return refusalKey{endpoint, id.Issuer, id.Subject, id.ClientID, operation}
+	return refusalKey{endpoint, id.Issuer, id.Subject, id.ClientID, id.SubjectKind, operation}
 }
 
 // digest is a hash of texts without NUL.
@@ -73,7 +78,7 @@ func (m *refusalMemory) challenge(key refusalKey, id *authenticate.Identity, mis
 	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	last, known := m.find(key)
+	last, known := m.find(key, now)
 	lacks := digest(missing...)
 	if known && last.missing == lacks && last.token != id.TokenHash && issuedAfter(id, last.at) {
 		if last.told.IsZero() {
@@ -104,7 +109,7 @@ func issuedAfter(id *authenticate.Identity, at time.Time) bool {
 func (m *refusalMemory) elevated(key refusalKey, id *authenticate.Identity) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	last, ok := m.find(key)
+	last, ok := m.find(key, time.Now())
 	if !ok || last.token == id.TokenHash || !slices.ContainsFunc(id.Scopes, func(s string) bool { return !slices.Contains(last.held, s) }) {
 		return ""
 	}
@@ -120,12 +125,21 @@ func (m *refusalMemory) empty() bool {
 	return len(m.current) == 0 && len(m.old) == 0
 }
 
-func (m *refusalMemory) find(key refusalKey) (refusal, bool) {
-	if r, ok := m.current[key]; ok {
-		return r, true
+func (m *refusalMemory) find(key refusalKey, now time.Time) (refusal, bool) {
+	r, ok := m.current[key]
+	if !ok {
+		r, ok = m.old[key]
 	}
-	r, ok := m.old[key]
-	return r, ok
+	if !ok || r.over(m.window, now) {
+		return refusal{}, false
+	}
+	return r, true
+}
+
+// over reports whether a refusal is too old to be remembered. One that somebody was
+// told of counts for its window.
+func (r *refusal) over(window time.Duration, now time.Time) bool {
+	return now.Sub(r.at) >= refusalAge && (r.told.IsZero() || now.Sub(r.told) >= window)
 }
 
 func (m *refusalMemory) put(key refusalKey, r refusal) {

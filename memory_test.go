@@ -53,6 +53,8 @@ func TestRefusalsAreRemembered(t *testing.T) {
 		{"window ends a minute after the first was told", "0 r.0.0 - 403; 30 r.0.30 - told; 89 r.0.30 - told; 90 r.0.30 - 403", nil},
 		{"and begins anew", "0 r.0.0 - 403; 30 r.0.30 - told; 90 r.0.30 - 403; 95 r.0.30 - 403; 100 r.0.100 - told; 159 r.0.120 - told; 160 r.0.120 - 403", nil},
 		{"an hour by choice", "0 r.0.0 - 403; 5 r.0.5 - told; 3604 r.0.9 - told; 3605 r.0.9 - 403", []func(*stile.Config){long}},
+		{"forgotten after a quarter of an hour", "0 r.0.0 - 403; 899 r.0.899 - told", nil},
+		{"and then anew", "0 r.0.0 - 403; 900 r.0.900 - 403; 910 r.0.910 - told", nil},
 		{"never by choice", "0 r.0.0 - 403; 5 r.0.5 - 403; 6 r.0.6 - 403", []func(*stile.Config){never}},
 		{"token of the same second", "0 r.0.0 - 403; 1 r.0.0.x - 403", nil},
 		{"no iat", "0 r.0.n - 403; 5 r.1000.n - 403; 6 r.2000.n - 403", nil},

@@ -28,12 +28,14 @@ func New(c Config) (*Gateway, error) {
 	var mistakes problem.List
 	public := checkPublicURL(c.PublicURL, &mistakes)
 	checkOrigins(&c, &mistakes)
+	c.CORS.check(public, &mistakes)
 	checkLimits(&c, &mistakes)
 	sessions := newSealer(&c, &mistakes)
 	g := &Gateway{
 		publicURL: c.PublicURL,
 		endpoints: map[string]*endpoint{},
 		documents: map[string]*document{},
+		legacy:    map[string]legacyRoute{},
 		sessions:  sessions,
 		audit:     &auditLog{w: c.Audit},
 		memory:    newRefusalMemory(c.RefusalWindow),
@@ -56,12 +58,13 @@ func New(c Config) (*Gateway, error) {
 			g.addServer(&c.Servers[i], at, authenticator, &mistakes)
 		}
 	}
+	g.checkLegacy(&mistakes)
 	g.relayIssuer(&mistakes)
 	if err := mistakes.Err(); err != nil {
 		return nil, err
 	}
 	g.guard = newGuard(public, &c)
-	g.cors = newCrossOrigin(g.guard)
+	g.cors = newCrossOrigin(g.guard, &c.CORS)
 	g.draining, g.drain = context.WithCancel(context.Background())
 	g.stopping, g.stop = context.WithCancel(context.Background())
 	return g, nil
@@ -187,6 +190,10 @@ func checkParts(s *Server, at string, mistakes *problem.List) *authenticate.Auth
 	if s.Policy != nil && s.Policy.NeedsTools() && s.Tools == nil {
 		mistakes.Add(at+".tools", "", "a ToolCatalogue, because the policy reads `tool`")
 	}
+	s.checkTimeouts(at, mistakes)
+	if s.Stateless && s.LegacySSE {
+		mistakes.Add(at+".stateless", "true", "false with legacy_sse, whose event streams are sessions")
+	}
 	for i, p := range s.Issuers {
 		if p == nil {
 			mistakes.Add(at+".issuers["+strconv.Itoa(i)+"]", "", "the profile of an issuer")
@@ -209,16 +216,20 @@ func checkParts(s *Server, at string, mistakes *problem.List) *authenticate.Auth
 // addServer makes the endpoint of a server and its metadata document.
 func (g *Gateway) addServer(s *Server, at string, authenticator *authenticate.Authenticator, mistakes *problem.List) {
 	e := &endpoint{name: s.Name, path: s.Path, upstream: s.Upstream, policy: s.Policy, verifiers: slices.Clone(s.Verifiers),
-		authenticator: authenticator, tools: s.Tools, issuers: slices.Clone(s.Issuers), inBand: s.InBandChallenge, first: s.Policy.Baseline()}
+		authenticator: authenticator, tools: s.Tools, issuers: slices.Clone(s.Issuers), inBand: s.InBandChallenge, first: s.Policy.Baseline(),
+		stateless: s.Stateless, timeout: s.RequestTimeout, maxTime: s.MaxRequestTime}
 	if s.Broad {
 		e.first = s.Policy.Catalogue()
 	}
 	g.endpoints[s.Path] = e
+	if s.LegacySSE {
+		g.addLegacy(e, at, mistakes)
+	}
 	g.describe(e, at, mistakes)
 }
 
 func reserved(path string) bool {
-	return path == "/healthz" || path == "/readyz" || strings.HasPrefix(path, "/.well-known/")
+	return path == "/healthz" || path == "/readyz" || path == "/ping" || strings.HasPrefix(path, "/.well-known/")
 }
 
 // describe makes the protected-resource document of an endpoint (DES-30).

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stile-mcp/stile"
 	"github.com/stile-mcp/stile/session"
+	"github.com/stile-mcp/stile/stiletest"
 )
 
 // TestUpstreamsLearnTheOwner: an upstream in this process, which gets no
@@ -34,5 +35,19 @@ func TestUpstreamsLearnTheOwner(t *testing.T) {
 	}
 	if got[1] != (session.Owner{}) {
 		t.Errorf("without a token: %+v", got[1])
+	}
+}
+
+// TestClientsAreNotPeople: a token without a subject is owned by its client, and a
+// person may be called like one.
+func TestClientsAreNotPeople(t *testing.T) {
+	f := newFixture(t, listPolicy, stiletest.AnswerSSE("id: 1\ndata: "+changed+"\n\n"))
+	person := f.mint(stiletest.Claims{Subject: "job", Scope: "notes:read"})
+	client := f.mint(stiletest.Claims{ClientID: "job", Omit: []string{"sub"}, Scope: "notes:read"})
+	id := eventIDs(do(t, f.gateway, stream(person)).Body.String())[0]
+	for token, want := range map[string]int{person: http.StatusOK, client: http.StatusNotFound} {
+		if w := do(t, f.gateway, stream(token).with("Last-Event-Id", id)); w.Code != want {
+			t.Errorf("%d, want %d: %s", w.Code, want, w.Body)
+		}
 	}
 }

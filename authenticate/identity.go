@@ -22,6 +22,8 @@ type Identity struct {
 	// the owner of sessions (DES-40); it falls back to ClientID where a token
 	// has no subject.
 	Subject string
+	// SubjectKind says what Subject is.
+	SubjectKind SubjectKind
 	// ClientID is the client_id or azp claim, empty when the token has neither.
 	ClientID string
 	// Scopes are the granted scopes in the gateway's own vocabulary: the
@@ -44,6 +46,18 @@ type Identity struct {
 	// only policies whose conditions read `token` need.
 	Claims jsontext.Value
 }
+
+// SubjectKind is where the subject of an identity comes from.
+type SubjectKind uint8
+
+const (
+	// SubjectNamed is a subject that the token, or the API key, names.
+	SubjectNamed SubjectKind = iota
+	// SubjectClient is the client id of a token without a subject.
+	SubjectClient
+	// SubjectToken is the hash of a token that names nobody.
+	SubjectToken
+)
 
 // Profile is what later stages must know of an issuer. One value is shared by
 // all identities of that issuer.

@@ -103,11 +103,12 @@ func (m *mapping) identity(c *claims, raw []byte, token string) *Identity {
 	}
 	id.Final = m.final[id.ClientID]
 	if id.Subject == "" {
-		id.Subject = id.ClientID
+		id.Subject, id.SubjectKind = id.ClientID, SubjectClient
 	}
 	if id.Subject == "" {
 		// Nobody is named. What belongs to this caller then belongs to this very
 		// token, never to all nameless callers of the issuer.
+		id.SubjectKind = SubjectToken
 		id.Subject = "token:" + hex.EncodeToString(id.TokenHash[:])
 	}
 	if m.keep {

@@ -90,7 +90,7 @@ baseline: r
 rules:
   - resources: ["file:///*", "note://*"]
     scopes: r
-  - resources: ["file:///secret/*", "note://secret", "note://box/key"]
+  - resources: ["file:///secret/*", "note://secret", "note://box/key", "note://caf\u00e9", "note://b%C3%A9"]
     scopes: admin
 `)
 	for _, c := range []struct{ uri, want string }{
@@ -112,6 +112,15 @@ rules:
 		{"note://box//key", "challenge"},
 		{"note://box/key/", "challenge"},
 		{"note://box%2Fkey", "challenge"},
+		{"note://caf\u00e9", "challenge"},
+		{"note://cafe\u0301", "challenge"},
+		{"note://caf%C3%A9", "challenge"},
+		{"note://cafe%cc%81", "challenge"},
+		{"note://b\u00e9", "challenge"},
+		{"note://be\u0301", "challenge"},
+		{"note://be%CC%81", "challenge"},
+		{"note://ne%CC%81e", "allow"},
+		{"note://%FF", "allow"},
 		{"note://other", "allow"},
 		{"note://box/other#secret", "allow"},
 		{"file:///public/a%20b//c", "allow"},
@@ -168,10 +177,17 @@ rules:
     scopes: admin
   - tools: [Both, both]
     scopes: r
+  - tools: [löschen, "straße_*", "e\u0301xact"]
+    prompts: [löschen, "straße_*", "e\u0301xact"]
+    scopes: admin
 `)
 	for name, want := range map[string]string{
 		"delete_note": "challenge", "Delete_Note": "deny", " delete_note": "deny", "delete_note ": "deny",
 		"delete\u200b_note": "deny", "\ufeffdelete_note": "deny", "delete_notes": "allow", "both": "allow", "Both": "allow",
+		// The same letters composed in another way, or wide ones.
+		"löschen": "challenge", "lo\u0308schen": "deny", "ｄelete_note": "deny", "LO\u0308SCHEN": "deny",
+		"stra\u00dfe_a": "challenge", "straße_a\u0308": "deny", "re\u0301sume": "deny", "r\u00e9sume": "allow",
+		"e\u0301xact": "challenge", "\u00e9xact": "deny",
 	} {
 		for _, call := range []*message.Call{tool(name, ""), prompt(name, "")} {
 			if d := p.Decide(holder("r"), call); outcomes[d.Outcome] != want {

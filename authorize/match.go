@@ -4,6 +4,9 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // nameIndex finds the rules for a name: of a tool, a prompt or a method.
@@ -15,20 +18,37 @@ type nameIndex struct {
 }
 
 // foldName takes from a name what lenient servers overlook: case, white space
-// around it, and characters that cannot be seen.
+// around it, characters that cannot be seen, and in how many of them a letter is
+// written or how wide (NFKC, UAX #15).
 func foldName(name string) string {
-	return strings.ToLower(strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.Is(unicode.Cf, r) {
-			return -1
+	if !isASCII(name) {
+		name = norm.NFKC.String(strings.Map(func(r rune) rune {
+			if unicode.Is(unicode.Cf, r) {
+				return -1
+			}
+			return r
+		}, name))
+	}
+	return strings.ToLower(strings.TrimSpace(name))
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
 		}
-		return r
-	}, name)))
+	}
+	return true
 }
 
 // resembles reports whether a lenient server could take a name for another one
-// that is named exactly.
+// that is named exactly, or that a strict pattern fits: a name that is not in NFC
+// passes by every pattern that is written as people write.
 func (x *nameIndex) resembles(name string) bool {
-	return len(x.folded) > 0 && x.exact[name] == nil && x.folded[foldName(name)]
+	if x.exact[name] != nil {
+		return false
+	}
+	return len(x.folded) > 0 && x.folded[foldName(name)] || !norm.NFC.IsNormalString(name)
 }
 
 type globRule struct {

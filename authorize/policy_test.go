@@ -390,8 +390,8 @@ func TestExtend(t *testing.T) {
 	p := contractPolicy(t)
 	ann := holder("notes:read")
 	allowed := p.Decide(ann, tool("list_notes", ""))
-	d := p.Extend(ann, allowed, scope.Set{"deep:read", "notes:read", "offline_access", `b"`})
-	if d.Outcome != authorize.Challenge || d.Required.String() != "notes:read deep:read" || d.Missing.String() != "deep:read" {
+	d := p.Extend(ann, allowed, scope.Set{"tags:read", "notes:read", "offline_access", `b"`})
+	if d.Outcome != authorize.Challenge || d.Required.String() != "notes:read tags:read" || d.Missing.String() != "tags:read" {
 		t.Errorf("%s, required %q, missing %q", outcomes[d.Outcome], d.Required, d.Missing)
 	}
 	if diff := cmp.Diff([]string{"rules[0]", "upstream"}, d.Rules); diff != "" {
@@ -404,6 +404,20 @@ func TestExtend(t *testing.T) {
 	}
 	if d := p.Extend(nil, allowed, scope.Set{"x"}); d.Outcome != authorize.Authenticate {
 		t.Errorf("without a token: %s", outcomes[d.Outcome])
+	}
+	// An upstream cannot make people grant what has nothing to do with it.
+	for _, scopes := range []scope.Set{{"mail:send"}, {"tags:read", "mail:send"}} {
+		if d := p.Extend(ann, allowed, scopes); d.Outcome != authorize.Deny || !strings.Contains(d.Reason, "does not know") {
+			t.Errorf("%s: %s, %s", scopes, outcomes[d.Outcome], d.Reason)
+		}
+	}
+	// What the rule's variables, or the list of the issuer, stand for is known.
+	if d := p.Extend(ann, allowed, scope.Set{"notes:item:7"}); d.Outcome != authorize.Challenge {
+		t.Errorf("with a variable: %s", outcomes[d.Outcome])
+	}
+	ann.Profile.Grantable = []string{"mail:*"}
+	if d := p.Extend(ann, allowed, scope.Set{"mail:send"}); d.Outcome != authorize.Challenge {
+		t.Errorf("what the issuer grants: %s", outcomes[d.Outcome])
 	}
 	ann.Profile.Grantable = []string{"notes:*"}
 	if d := p.Extend(ann, allowed, scope.Set{"x"}); d.Outcome != authorize.Deny {

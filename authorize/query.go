@@ -85,8 +85,9 @@ func (q *query) resource(uri string) *joined {
 	if normal != uri {
 		q.forms = append(q.forms, normal)
 	}
-	if loose := looseURI(normal); loose != normal {
-		q.forms, q.extra = append(q.forms, loose), 1
+	for _, careless := range carelessURIs(normal) {
+		q.forms = append(q.forms, careless)
+		q.extra++
 	}
 	var matches []match
 	for form, text := range q.forms {

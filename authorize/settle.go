@@ -188,7 +188,9 @@ func (j *joined) alternatives(required scope.Set, count int) []scope.Set {
 // asked for it too (DES-23). d is the decision that allowed the call; scopes are
 // the upstream's, in the gateway's vocabulary, of which those that are no scope
 // tokens are left out. Where all of them are held already, or the upstream named
-// none, asking again cannot help and the answer is Deny.
+// none, asking again cannot help and the answer is Deny. So it is where it names one
+// that neither the policy nor the issuer's list of grantable scopes knows: otherwise
+// an upstream could send people to grant what has nothing to do with it (DES-21).
 func (p *Policy) Extend(id *authenticate.Identity, d Decision, scopes scope.Set) Decision {
 	if id == nil {
 		return Decision{Outcome: Authenticate, Required: p.baseline, Rules: []string{"upstream"}}
@@ -200,6 +202,12 @@ func (p *Policy) Extend(id *authenticate.Identity, d Decision, scopes scope.Set)
 		}
 	}
 	names := append(slices.Clone(d.Rules), "upstream")
+	for _, token := range p.graph.Missing(id.Scopes, wanted) {
+		if !p.mayAskFor(id.Profile, token) {
+			return Decision{Outcome: Deny, Required: d.Required, Rules: names,
+				Reason: "the MCP server asks for a scope that this gateway does not know. Ask whoever runs it."}
+		}
+	}
 	if len(p.graph.Missing(id.Scopes, wanted)) == 0 {
 		return Decision{Outcome: Deny, Required: d.Required, Rules: names,
 			Reason: "the MCP server refused this, and signing in again would not change it. Ask whoever runs it."}
@@ -209,4 +217,17 @@ func (p *Policy) Extend(id *authenticate.Identity, d Decision, scopes scope.Set)
 		j.needs = append([]need{{rule: "policy", options: []scope.Set{d.Required}}}, j.needs...)
 	}
 	return p.settle(id, j)
+}
+
+// mayAskFor reports whether a challenge may name a scope that only an upstream asked
+// for.
+func (p *Policy) mayAskFor(profile *authenticate.Profile, token string) bool {
+	known := func(t scopeText) bool {
+		if len(t.vars) == 0 {
+			return t.literals[0] == token
+		}
+		return t.fits(token)
+	}
+	return slices.ContainsFunc(p.catalogue, known) || p.carry.Has(token) ||
+		profile != nil && len(profile.Grantable) > 0 && grants(profile, token)
 }

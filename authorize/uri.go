@@ -1,7 +1,11 @@
 package authorize
 
 import (
+	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // normalURI returns the normal form of a URI (DES-53; RFC 3986 §6.2.2): scheme
@@ -269,4 +273,55 @@ func unhex(c byte) int {
 func isUnreserved(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
 		c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+// carelessURIs is what careless servers make of a URI in normal form, each once:
+// looseURI, and what has letters beyond ASCII with those composed (NFC), as some
+// file systems do, whether they are escaped or not.
+func carelessURIs(normal string) []string {
+	var found []string
+	add := func(uri string) {
+		if uri != normal && !slices.Contains(found, uri) {
+			found = append(found, uri)
+		}
+	}
+	loose := looseURI(normal)
+	add(loose)
+	if plain := unescapeLetters(loose); !isASCII(plain) && utf8.ValidString(plain) {
+		plain = norm.NFC.String(plain)
+		add(plain)
+		add(escapeLetters(plain))
+	}
+	return found
+}
+
+// unescapeLetters decodes the escapes of bytes beyond ASCII.
+func unescapeLetters(uri string) string {
+	if strings.IndexByte(uri, '%') < 0 {
+		return uri
+	}
+	b := make([]byte, 0, len(uri))
+	for i := 0; i < len(uri); i++ {
+		c := uri[i]
+		if letter, ok := decodeTriplet(uri[i:]); ok && letter >= utf8.RuneSelf {
+			c = letter
+			i += 2
+		}
+		b = append(b, c)
+	}
+	return string(b)
+}
+
+// escapeLetters escapes every byte beyond ASCII.
+func escapeLetters(uri string) string {
+	const digits = "0123456789ABCDEF"
+	b := make([]byte, 0, 3*len(uri))
+	for i := range len(uri) {
+		if c := uri[i]; c >= utf8.RuneSelf {
+			b = append(b, '%', digits[c>>4], digits[c&15])
+		} else {
+			b = append(b, c)
+		}
+	}
+	return string(b)
 }

@@ -214,7 +214,7 @@ func (b *bench) count(s *side, r sample) {
 	b.requests += r.requests
 	switch {
 	case r.broken == 0:
-	case s.process == b.proxy || s.process == b.upstream:
+	case s.bare || s.process == b.proxy || s.process == b.upstream:
 		b.brokenBare += r.broken
 	default:
 		b.broken += r.broken

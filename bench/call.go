@@ -15,6 +15,9 @@ type call struct {
 	text int    // bytes of filler in the request
 	back int    // bytes of filler in the answer
 	rows int    // events before the answer; -1: the answer is JSON
+	// judge holds an answer against the call where its bytes may differ; nil: it
+	// must be the one that answer makes.
+	judge func(got, id []byte) error
 }
 
 const (

@@ -59,7 +59,11 @@ func (c *client) try(head []byte, n uint64) error {
 	if status.code != 200 {
 		return fmt.Errorf("status %d: %.200s", status.code, c.got)
 	}
-	if !bytes.Equal(c.got, c.want) {
+	if c.call.judge != nil {
+		if err := c.call.judge(c.got, id); err != nil {
+			return err
+		}
+	} else if !bytes.Equal(c.got, c.want) {
 		return fmt.Errorf("%d bytes that differ from the %d expected: %.200q", len(c.got), len(c.want), c.got)
 	}
 	if status.close {

@@ -15,6 +15,9 @@ type side struct {
 	heads   [][]byte // used in turn
 	clients []*client
 	next    []int // by client: the head it uses next
+	bare    bool  // Stile has no part in it
+	// work makes a call in place of the clients, where that is not by HTTP.
+	work func(connection int, n uint64) error
 }
 
 // newSide makes a side with that many connections. The tokens are used in turn;
@@ -36,7 +39,9 @@ func newSide(name string, p *process, tool string, connections int, tokens ...st
 
 func (s *side) close() {
 	for _, c := range s.clients {
-		c.close()
+		if c != nil {
+			c.close()
+		}
 	}
 }
 
@@ -52,7 +57,7 @@ type sample struct {
 // load has every connection call until the time is over, or until each head was
 // used once when d is zero.
 func (s *side) load(d time.Duration) (sample, error) {
-	cpu, err := s.process.cpu()
+	cpu, err := s.used()
 	if err != nil {
 		return sample{}, err
 	}
@@ -64,7 +69,7 @@ func (s *side) load(d time.Duration) (sample, error) {
 	}
 	wg.Wait()
 	all := sample{wall: time.Since(began)}
-	after, err := s.process.cpu()
+	after, err := s.used()
 	all.cpu = after - cpu
 	for _, p := range parts {
 		all.requests += p.requests
@@ -74,6 +79,14 @@ func (s *side) load(d time.Duration) (sample, error) {
 	}
 	slices.Sort(all.latencies)
 	return all, err
+}
+
+// used is the CPU time of the side's process so far.
+func (s *side) used() (time.Duration, error) {
+	if s.process == nil {
+		return 0, nil
+	}
+	return s.process.cpu()
 }
 
 func (s *side) drive(i int, began time.Time, d time.Duration) sample {
@@ -87,8 +100,13 @@ func (s *side) drive(i int, began time.Time, d time.Duration) sample {
 		if d == 0 && p.requests > (len(s.heads)-1)/step || d > 0 && now.Sub(began) >= d {
 			return p
 		}
-		err := c.do(s.heads[s.next[i]], n)
-		s.next[i] = (s.next[i] + step) % len(s.heads)
+		var err error
+		if s.work != nil {
+			err = s.work(i, n)
+		} else {
+			err = c.do(s.heads[s.next[i]], n)
+			s.next[i] = (s.next[i] + step) % len(s.heads)
+		}
 		after := time.Now()
 		p.requests++
 		if err != nil {

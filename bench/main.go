@@ -25,16 +25,17 @@ import (
 
 // options are the flags.
 type options struct {
-	rounds  int
-	round   time.Duration
-	only    *regexp.Regexp
-	streams []int
-	rules   int
-	tokens  int
-	audit   string
-	binary  string
-	profile string
-	verbose bool
+	rounds       int
+	round        time.Duration
+	only         *regexp.Regexp
+	streams      []int
+	stdioStreams []int
+	rules        int
+	tokens       int
+	audit        string
+	binary       string
+	profile      string
+	verbose      bool
 }
 
 func main() {
@@ -57,6 +58,7 @@ func main() {
 func parseFlags() (*options, error) {
 	o := &options{}
 	only := flag.String("only", "", "run the sections whose name matches this regular expression alone")
+	stdioStreams := flag.String("stdio-streams", "1000,10000", "how many idle streams of a command to measure, with commas between")
 	streams := flag.String("streams", "1000,4000", "how many idle streams to measure, with commas between")
 	flag.IntVar(&o.rounds, "rounds", 7, "rounds of each section")
 	flag.DurationVar(&o.round, "round", 500*time.Millisecond, "how long each side is loaded in a round")
@@ -71,17 +73,27 @@ func parseFlags() (*options, error) {
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
 	}
-	for field := range strings.SplitSeq(*streams, ",") {
-		n, err := strconv.Atoi(strings.TrimSpace(field))
-		if err != nil || n < 1 {
-			return nil, fmt.Errorf("-streams: expected numbers, found %q", field)
-		}
-		o.streams = append(o.streams, n)
+	if o.streams, err = numbers(*streams); err != nil {
+		return nil, fmt.Errorf("-streams: %w", err)
+	}
+	if o.stdioStreams, err = numbers(*stdioStreams); err != nil {
+		return nil, fmt.Errorf("-stdio-streams: %w", err)
 	}
 	if o.rounds < 1 || o.round <= 0 || o.rules < 1 || o.tokens < 1 || flag.NArg() > 0 {
 		return nil, errors.New("rounds, round, rules and tokens must be positive, and there are no arguments")
 	}
 	return o, nil
+}
+
+func numbers(list string) (all []int, err error) {
+	for field := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(field))
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("expected numbers, found %q", field)
+		}
+		all = append(all, n)
+	}
+	return all, nil
 }
 
 // sections are run in this order.
@@ -98,6 +110,10 @@ var sections = []struct {
 	{"tokens", cachedTokens},
 	{"refusals", refusals},
 	{"start", start},
+	{"stdio-calls", stdioCalls},
+	{"stdio-latency", stdioLatency},
+	{"stdio-streams", stdioStreams},
+	{"stdio-start", stdioStart},
 }
 
 func run(ctx context.Context) error {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -41,7 +40,7 @@ func (b *bench) profiled(p *process, tool string) func() error {
 		return func() error { return nil }
 	}
 	tell := func() error {
-		err := p.cmd.Process.Signal(syscall.SIGUSR1)
+		err := p.cmd.Process.Signal(profileSignal)
 		time.Sleep(200 * time.Millisecond) // to be written
 		return err
 	}

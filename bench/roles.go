@@ -26,6 +26,14 @@ func play(role string) error {
 		h = http.HandlerFunc(serveUpstream)
 	case "proxy":
 		h = bareProxy(os.Getenv(argumentVariable))
+	case "mcp":
+		return serveLines(os.Stdin, os.Stdout)
+	case "pipehttp":
+		pipe, err := startPipe()
+		if err != nil {
+			return err
+		}
+		h = pipe
 	default:
 		return fmt.Errorf("not a role: %q", role)
 	}

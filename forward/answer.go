@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stile-mcp/stile/internal/sse"
@@ -14,6 +15,55 @@ import (
 // back to.
 const holdTime = 2 * time.Second
 
+// patienceTick is how often it is looked whose holdTime is over.
+const patienceTick = holdTime / 8
+
+// patience tells connections that wait for an answer when holdTime is over. It has
+// one timer for all, since one for each would wake a thread a call. Its zero value
+// is ready, its methods may be called concurrently.
+type patience struct {
+	mu      sync.Mutex
+	waiting map[*reader]time.Time
+	ticking bool
+}
+
+func (p *patience) begin(r *reader) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.waiting == nil {
+		p.waiting = map[*reader]time.Time{}
+	}
+	p.waiting[r] = time.Now()
+	if !p.ticking {
+		p.ticking = true
+		time.AfterFunc(patienceTick, p.tick)
+	}
+}
+
+func (p *patience) end(r *reader) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.waiting, r)
+}
+
+func (p *patience) tick() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ticking = len(p.waiting) > 0; !p.ticking {
+		p.waiting = nil // it may have been large
+		return
+	}
+	now := time.Now()
+	for r, since := range p.waiting {
+		if now.Sub(since) >= holdTime {
+			delete(p.waiting, r)
+			r.slow.Store(true)
+			r.signal()
+		}
+	}
+	time.AfterFunc(patienceTick, p.tick)
+}
+
 // primed is the first revision in which a stream begins with an event id that the
 // client can come back with; older clients would take the event for a message.
 const primed = "2025-11-25"
@@ -22,7 +72,11 @@ const primed = "2025-11-25"
 type accepts struct{ json, events bool }
 
 func (q *request) accepts() accepts {
-	list := strings.Join(q.r.Header.Values("Accept"), ",")
+	values := q.r.Header["Accept"]
+	if len(values) == 1 && values[0] == "application/json, text/event-stream" {
+		return accepts{true, true} // as every client writes it
+	}
+	list := strings.Join(values, ",")
 	if strings.TrimSpace(list) == "" {
 		return accepts{true, true}
 	}
@@ -63,7 +117,7 @@ func (c *Command) relay(q *request, k *child, x *call) error {
 		k.forget(x)
 		return err
 	}
-	stream, err := q.decide(st, r, accept)
+	stream, err := c.decide(q, st, r, accept)
 	if err != nil || !stream {
 		return err
 	}
@@ -79,11 +133,11 @@ func (c *Command) relay(q *request, k *child, x *call) error {
 }
 
 // decide waits until it is known how to answer, and answers with JSON if that is it.
-func (q *request) decide(st *stream, r *reader, accept accepts) (stream bool, err error) {
-	hold := time.NewTimer(holdTime)
-	defer hold.Stop()
+func (c *Command) decide(q *request, st *stream, r *reader, accept accepts) (stream bool, err error) {
+	c.patience.begin(r)
+	defer c.patience.end(r)
 	for {
-		e, ok, over := st.peek(r)
+		e, ok, then := st.peek(r)
 		switch {
 		case ok && e.final && accept.json:
 			st.next(r)
@@ -91,28 +145,26 @@ func (q *request) decide(st *stream, r *reader, accept accepts) (stream bool, er
 			return false, nil
 		case ok:
 			return true, nil
-		case over:
+		case then != more:
 			return false, errNoSession
+		case r.slow.Load() && accept.events:
+			return true, nil
 		}
 		select {
 		case <-r.wake:
-		case <-r.gone:
-			return false, errNoSession
 		case <-q.r.Context().Done():
 			return false, q.r.Context().Err()
-		case <-hold.C:
-			if accept.events {
-				return true, nil
-			}
 		}
 	}
 }
 
+var jsonType = []string{"application/json"}
+
 // writeJSON sends a message that is the whole answer.
 func (q *request) writeJSON(e event) {
 	h := q.w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(e.data)))
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(len(e.data))}
 	q.w.WriteHeader(e.status)
 	_, _ = q.w.Write(e.data) // a client that is gone misses nothing
 }
@@ -138,7 +190,7 @@ func (q *request) flush() { _ = http.NewResponseController(q.w).Flush() }
 // connection takes over.
 func (q *request) stream(st *stream, r *reader) {
 	for {
-		events, over := st.next(r)
+		events, then := st.next(r)
 		for _, e := range events {
 			id := ""
 			if st.box.keep {
@@ -148,14 +200,15 @@ func (q *request) stream(st *stream, r *reader) {
 				return
 			}
 		}
+		if then == taken {
+			return
+		}
 		q.flush()
-		if over {
+		if then == none {
 			return
 		}
 		select {
 		case <-r.wake:
-		case <-r.gone:
-			return
 		case <-q.r.Context().Done():
 			return
 		}

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,23 @@ import (
 	"github.com/stile-mcp/stile/session"
 )
 
-// child is one process, and who waits for what from it.
+// connection is what a child is reached by: the pipes of a process, or the event
+// stream of a server of the legacy transport. Its methods may be called
+// concurrently.
+type connection interface {
+	// Send takes one message; line ends with the only line feed in it, and must not
+	// be kept. The error is stdio.ErrGone when it ends or has ended.
+	Send(ctx context.Context, line []byte) error
+	// Stop ends it and returns when it is gone, at once when ctx ends.
+	Stop(ctx context.Context)
+	// Done is closed when it is gone and all it said has been received.
+	Done() <-chan struct{}
+	// Err is why it is gone: stdio.ErrStopped after Stop.
+	Err() error
+}
+
+// child is one connection to the server, mostly a process, and who waits for what
+// from it.
 type child struct {
 	c      *Command
 	owner  session.Owner // whom it counts for; the zero Owner with IsolateShared
@@ -38,7 +55,7 @@ type child struct {
 	replies  atomic.Int32
 
 	mu       sync.Mutex
-	process  *stdio.Process
+	process  connection
 	gone     bool
 	calls    map[string]*call // by envelope.Key of the id that the child knows
 	tokens   map[string]*call // by that of the progress token
@@ -78,15 +95,17 @@ func (c *Command) launch(owner session.Owner, key poolKey, shared bool) (*child,
 	}
 	k := &child{c: c, owner: owner, key: key, shared: shared, log: c.log, opened: make(chan struct{}), released: make(chan struct{}),
 		calls: map[string]*call{}, tokens: map[string]*call{}, sessions: map[*clientSession]struct{}{}, level: unsetLevel, used: now}
-	config := c.process
-	config.Receive = k.receive
 	k.mu.Lock() // what it says at once has to wait, and so has stop
 	if err := c.register(k); err != nil {
 		k.mu.Unlock()
 		return nil, err
 	}
 	var err error
-	k.process, err = stdio.Start(config)
+	if c.peer != nil {
+		k.process, err = c.peer(k)
+	} else {
+		k.process, err = c.start(k)
+	}
 	k.gone = err != nil
 	k.mu.Unlock()
 	if err != nil {
@@ -95,7 +114,6 @@ func (c *Command) launch(owner session.Owner, key poolKey, shared bool) (*child,
 		k.release()
 		return nil, &refusal{status: http.StatusBadGateway, text: "the MCP server cannot be started", cause: err}
 	}
-	c.log.Info("child started", "pid", k.process.PID())
 	go k.watch(now)
 	return k, nil
 }
@@ -139,20 +157,18 @@ var errTooMany = &refusal{status: http.StatusTooManyRequests, text: "too many op
 func (k *child) watch(started time.Time) {
 	<-k.process.Done()
 	err := k.process.Err()
-	lived := time.Since(started)
 	switch {
 	case errors.Is(err, stdio.ErrStopped):
 	case !k.answered.Load():
 		k.c.backoff.failed(k.owner, time.Now(), err)
 		k.log.Error("child ended before it answered", "error", err)
 	default:
-		k.log.Error("child ended by itself", "error", err, "after", lived.Round(time.Millisecond))
+		k.log.Error("child ended by itself", "error", err, "after", time.Since(started).Round(time.Millisecond))
+		free := freeCrashes
 		if k.c.config.Isolation == IsolateShared {
-			if lived > longPause {
-				k.c.backoff.worked(k.owner)
-			}
-			k.c.backoff.failed(k.owner, time.Now(), err)
+			free = 0 // nobody would notice otherwise
 		}
+		k.c.backoff.crashed(k.owner, time.Now(), err, free)
 	}
 	k.release()
 }
@@ -233,14 +249,18 @@ func (k *child) reply(line []byte) {
 // expect registers a request under the id that the child will know it by, and
 // returns the line to send.
 func (k *child) expect(x *call, m *envelope.Message) ([]byte, error) {
-	x.id = m.At(m.ID)
+	// Copies: a call may be under way for long, and must not hold the whole body.
+	x.id = bytes.Clone(m.At(m.ID))
 	if m.Token.Exists() {
-		x.token = m.At(m.Token)
+		x.token = bytes.Clone(m.At(m.Token))
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.gone {
+	switch {
+	case k.gone:
 		return nil, errEnded
+	case len(k.calls) >= maxCalls:
+		return nil, errTooManyCalls
 	}
 	k.last++
 	x.number, k.used = k.last, time.Now()
@@ -262,6 +282,12 @@ func (k *child) expect(x *call, m *envelope.Message) ([]byte, error) {
 	return append(line, '\n'), nil
 }
 
+// maxCalls is how many calls one child may have under way. In the 2025 revisions a
+// call goes on when its client is gone, so the connections do not bound them.
+const maxCalls = 100_000
+
+var errTooManyCalls = &refusal{status: http.StatusServiceUnavailable, text: "too many calls are under way; try again later", retry: limitRetry}
+
 // forget takes a call out and reports whether it was still waiting.
 func (k *child) forget(x *call) bool {
 	k.mu.Lock()
@@ -281,7 +307,8 @@ func (k *child) remove(x *call) {
 }
 
 // cancel tells the child that nobody waits for a call any more. It is the sender's
-// duty on stdio, whatever ended the call (2026-07-28 stdio "Cancellation").
+// duty on stdio, whatever ended the call (2026-07-28 stdio "Cancellation"). It waits
+// until the child has taken it, and must not be called by the child's reader.
 func (k *child) cancel(x *call) {
 	if !k.forget(x) {
 		return
@@ -290,5 +317,6 @@ func (k *child) cancel(x *call) {
 	if k.shared {
 		id = jsontext.Value(x.key)
 	}
-	k.reply(fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`, id))
+	line := fmt.Appendf(nil, `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%s}}`+"\n", id)
+	_ = k.process.Send(context.Background(), line) // a child that is gone need not be told
 }

@@ -236,6 +236,26 @@ func (s *fakeServer) hold(name string) chan struct{} {
 	return s.held[name]
 }
 
+// gigabyte answers with a line of 1 GB.
+func (s *fakeServer) gigabyte(m *fakeMessage, order string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	head, tail := fmt.Sprintf(`{"id":%s,"result":{"text":"`, m.ID), `"}}`
+	switch order {
+	case "id last":
+		head, tail = `{"result":{"text":"`, fmt.Sprintf(`"},"id":%s}`, m.ID)
+	case "no id":
+		head = `{"result":{"text":"`
+	}
+	chunk := strings.Repeat("x", 1<<20)
+	fmt.Fprint(s.out, head)
+	for range 1 << 10 {
+		fmt.Fprint(s.out, chunk)
+	}
+	fmt.Fprintln(s.out, tail)
+	_ = s.out.Flush()
+}
+
 func (s *fakeServer) tool(m *fakeMessage) {
 	args := m.Params.Arguments
 	switch m.Params.Name {
@@ -263,6 +283,25 @@ func (s *fakeServer) tool(m *fakeMessage) {
 		}
 		<-s.hold(args["name"])
 		s.answer(m, `{"held":%q}`, args["name"])
+	case "holding": // the names of calls that are held
+		s.mu.Lock()
+		names := []string{}
+		for name := range s.held {
+			names = append(names, name)
+		}
+		list, _ := json.Marshal(names)
+		s.mu.Unlock()
+		s.answer(m, `{"holding":%s}`, list)
+	case "gigabyte":
+		s.gigabyte(m, args["order"])
+	case "stderr":
+		n := 0
+		for range 10_000 {
+			if _, err := fmt.Fprintln(os.Stderr, "noise"); err == nil {
+				n++
+			}
+		}
+		s.answer(m, `{"wrote":%d}`, n)
 	case "release":
 		close(s.hold(args["name"]))
 		s.answer(m, `{}`)

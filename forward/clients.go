@@ -47,6 +47,7 @@ type clientSession struct {
 // newSession makes a session of a child. It is not found by its id before enter.
 func (c *Command) newSession(owner session.Owner, k *child) *clientSession {
 	s := &clientSession{c: c, id: newID(), owner: owner, child: k, box: newMailbox(&c.config, true), used: time.Now()}
+	s.box.unsent = k.replyGone
 	s.standing = s.box.open()
 	s.standing.resumable = true
 	return s
@@ -68,10 +69,19 @@ func (c *Command) enter(s *clientSession) error {
 	defer c.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.closed || s.over {
+	switch {
+	case c.closed || s.over:
 		return errClosed
+	case len(c.sessions) >= c.config.MaxSessions:
+		return &refusal{status: http.StatusServiceUnavailable, text: "too many sessions are open; try again later", retry: limitRetry}
+	case len(c.ownedSessions[s.owner]) >= c.config.MaxPerCaller:
+		return errTooMany // several were opened at once
 	}
 	c.sessions[s.id] = s
+	if c.ownedSessions[s.owner] == nil {
+		c.ownedSessions[s.owner] = map[*clientSession]struct{}{}
+	}
+	c.ownedSessions[s.owner][s] = struct{}{}
 	s.used = time.Now()
 	if c.config.IdleTimeout > 0 {
 		s.idle = time.AfterFunc(c.config.IdleTimeout, s.checkIdle)
@@ -158,19 +168,23 @@ func (s *clientSession) end(why string) {
 	}
 	s.c.mu.Lock()
 	delete(s.c.sessions, s.id)
+	mine := s.c.ownedSessions[s.owner]
+	if delete(mine, s); len(mine) == 0 {
+		delete(s.c.ownedSessions, s.owner)
+	}
 	s.c.mu.Unlock()
 	k := s.child
 	k.mu.Lock()
 	delete(k.sessions, s)
-	var mine []*call
+	var calls []*call
 	for _, x := range k.calls {
 		if x.session == s {
-			mine = append(mine, x)
+			calls = append(calls, x)
 		}
 	}
 	k.used = time.Now()
 	k.mu.Unlock()
-	for _, x := range mine {
+	for _, x := range calls {
 		x.fail(http.StatusNotFound, why)
 		if k.shared {
 			k.cancel(x)
@@ -196,20 +210,16 @@ func (c *Command) makeRoom(owner session.Owner) error {
 		var (
 			oldest *clientSession
 			since  = time.Now().Add(-evictAge)
-			count  int
 		)
 		c.mu.Lock()
-		for _, s := range c.sessions {
-			if s.owner != owner {
-				continue
-			}
-			count++
+		for s := range c.ownedSessions[owner] {
 			s.mu.Lock()
 			if s.active == 0 && s.used.Before(since) && !s.standing.attached() {
 				oldest, since = s, s.used
 			}
 			s.mu.Unlock()
 		}
+		count := len(c.ownedSessions[owner])
 		if c.config.Isolation == IsolateSession {
 			count = max(count, c.owned[owner])
 		}

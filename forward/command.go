@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -36,22 +37,26 @@ import (
 // A child that ends is not hidden: calls under way are answered with a JSON-RPC
 // error, and its sessions with 404, so that clients start anew.
 type Command struct {
-	config  CommandConfig
-	process stdio.Config
-	keeper  stdio.Keeper
-	log     *slog.Logger
-	backoff backoff
+	config   CommandConfig
+	start    func(k *child) (connection, error)
+	peer     func(k *child) (connection, error) // in place of start: children in this process, which need no greeting
+	present  func(context.Context) error        // why nothing can be started
+	keeper   stdio.Keeper
+	log      *slog.Logger
+	backoff  backoff
+	patience patience
 
 	starting sync.Mutex // held while a shared child is looked for or started
 
-	mu       sync.Mutex
-	closed   bool
-	sessions map[string]*clientSession
-	pools    map[poolKey]*child
-	children map[*child]struct{}
-	owned    map[session.Owner]int // children, by caller
-	legacy   bool                  // the program is known not to speak 2026-07-28
-	running  sync.WaitGroup
+	mu            sync.Mutex
+	closed        bool
+	sessions      map[string]*clientSession
+	ownedSessions map[session.Owner]map[*clientSession]struct{}
+	pools         map[poolKey]*child
+	children      map[*child]struct{}
+	owned         map[session.Owner]int // children, by caller
+	legacy        bool                  // the program is known not to speak 2026-07-28
+	running       sync.WaitGroup
 }
 
 // poolKey finds a child that several requests share.
@@ -66,18 +71,38 @@ func NewCommand(c CommandConfig) (*Command, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	c.setDefaults()
-	d := &Command{
-		config:   c,
-		log:      c.Log.With("server", c.Name),
-		sessions: map[string]*clientSession{},
-		pools:    map[poolKey]*child{},
-		children: map[*child]struct{}{},
-		owned:    map[session.Owner]int{},
+	d := newCommand(c)
+	process := stdio.Config{Name: c.Name, Command: c.Command, Env: c.Env, Dir: c.Dir, MaxLine: d.config.MaxMessage,
+		Grace: d.config.StopGrace, Keeper: &d.keeper, Log: d.config.Log}
+	d.start = func(k *child) (connection, error) {
+		config := process
+		config.Receive, config.TooLong = k.receive, k.hearTooLong
+		p, err := stdio.Start(config)
+		if err != nil {
+			return nil, err
+		}
+		d.log.Info("child started", "pid", p.PID())
+		return p, nil
 	}
-	d.process = stdio.Config{Name: c.Name, Command: c.Command, Env: c.Env, Dir: c.Dir, MaxLine: c.MaxMessage,
-		Grace: c.StopGrace, Keeper: &d.keeper, Log: c.Log}
+	d.present = func(context.Context) error {
+		_, err := process.Find()
+		return err
+	}
 	return d, nil
+}
+
+// newCommand makes what start and present have to be set of.
+func newCommand(c CommandConfig) *Command {
+	c.setDefaults()
+	return &Command{
+		config:        c,
+		log:           c.Log.With("server", c.Name),
+		sessions:      map[string]*clientSession{},
+		ownedSessions: map[session.Owner]map[*clientSession]struct{}{},
+		pools:         map[poolKey]*child{},
+		children:      map[*child]struct{}{},
+		owned:         map[session.Owner]int{},
+	}
 }
 
 // The headers of the transport.
@@ -88,25 +113,31 @@ const (
 
 // request is one HTTP request on its way to a child.
 type request struct {
-	w       http.ResponseWriter
-	r       *http.Request
-	owner   session.Owner
-	version string // of the header
-	modern  bool
-	session string
-	message *envelope.Message // of a POST
+	w         http.ResponseWriter
+	r         *http.Request
+	owner     session.Owner
+	version   string // of the header
+	modern    bool
+	stateless bool
+	session   string
+	message   *envelope.Message // of a POST; its bytes are good until the answer was given
+	in        envelope.Message  // what message points to
+	buffer    *[]byte           // what its bytes are in
 }
 
-// ServeHTTP answers one request of the transport.
+// ServeHTTP answers one request of the transport. When the request's context ends
+// before anything was sent it calls the method Fail(error) of the ResponseWriter
+// where there is one.
 func (c *Command) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q := &request{w: w, r: r, version: r.Header.Get(headerVersion), session: r.Header.Get(headerSession)}
+	q := &request{w: w, r: r, version: r.Header.Get(headerVersion), session: r.Header.Get(headerSession),
+		stateless: c.config.Stateless}
 	q.owner, _ = session.OwnerFrom(r.Context())
 	q.modern = q.version >= firstModern && !message.IsLegacy(q.version)
 	var err error
 	switch {
 	case r.Method == http.MethodPost:
 		err = c.post(q)
-	case q.modern || r.Method != http.MethodGet && r.Method != http.MethodDelete:
+	case q.modern || c.config.Stateless || r.Method != http.MethodGet && r.Method != http.MethodDelete:
 		err = errMethod // REQ-23
 	case r.Method == http.MethodGet:
 		err = c.get(q)
@@ -116,6 +147,7 @@ func (c *Command) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		q.refuse(err)
 	}
+	q.release()
 }
 
 // firstModern is the first revision without sessions.
@@ -155,13 +187,22 @@ var (
 // refuse writes the answer that says no.
 func (q *request) refuse(err error) {
 	var no *refusal
+	if f, ok := q.w.(interface{ Fail(error) }); ok && errors.Is(err, context.Canceled) {
+		f.Fail(err) // whoever ended the request knows what to say
+		return
+	}
+	var theirs *answered
+	if errors.As(err, &theirs) {
+		theirs.write(q.w)
+		return
+	}
 	if !errors.As(err, &no) {
 		no = &refusal{status: http.StatusInternalServerError, text: "internal error", cause: err}
 	}
 	f := challenge.Refusal{Status: no.status, Code: no.code, Message: no.text, RetryAfter: no.retry}
 	if no.status == http.StatusMethodNotAllowed {
 		f.Allow = "GET, POST, DELETE"
-		if q.modern {
+		if q.modern || q.stateless {
 			f.Allow = "POST"
 		}
 	}
@@ -171,10 +212,20 @@ func (q *request) refuse(err error) {
 	f.Write(q.w)
 }
 
+// bodies are buffers for messages on their way to a child.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+// keepBody is the largest buffer that is used again, in bytes.
+const keepBody = 64 << 10
+
 // read reads the message of a POST into one line, ready for a child.
 func (q *request) read() error {
+	q.buffer = bodies.Get().(*[]byte)
+	line := (*q.buffer)[:0]
 	// Room for the line end; the gateway has bounded the length.
-	line := make([]byte, 0, max(q.r.ContentLength, 0)+1)
+	if need := int(max(q.r.ContentLength, 0)) + 1; cap(line) < need {
+		line = make([]byte, 0, need)
+	}
 	for {
 		n, err := q.r.Body.Read(line[len(line):cap(line)])
 		line = line[:len(line)+n]
@@ -188,18 +239,35 @@ func (q *request) read() error {
 			line = append(line, 0)[:len(line)]
 		}
 	}
+	*q.buffer = line
 	// Inside a string a line end cannot stand as it is, so these are white space.
-	for i, b := range line {
-		if b == '\n' || b == '\r' {
-			line[i] = ' '
-		}
-	}
-	m, err := envelope.Read(line)
-	if err != nil {
+	blank(line, '\n')
+	blank(line, '\r')
+	if err := q.in.Read(line); err != nil {
 		return &refusal{status: http.StatusBadRequest, code: codeInvalidRequest, text: "the body is not one JSON-RPC message", cause: err}
 	}
-	q.message = m
+	q.message = &q.in
 	return nil
+}
+
+// blank puts spaces in the place of a byte.
+func blank(line []byte, b byte) {
+	for {
+		i := bytes.IndexByte(line, b)
+		if i < 0 {
+			return
+		}
+		line[i] = ' '
+		line = line[i+1:]
+	}
+}
+
+// release gives the buffer of the message back.
+func (q *request) release() {
+	if q.buffer != nil && cap(*q.buffer) <= keepBody {
+		bodies.Put(q.buffer)
+	}
+	q.buffer, q.message = nil, nil
 }
 
 // newID is a name that cannot be guessed.
@@ -209,7 +277,7 @@ func newID() string { return rand.Text() }
 // fail to start again and again just now, and, with IsolateShared, that its child
 // runs and has answered; the first call starts it. The error says what is wrong.
 func (c *Command) Ready(ctx context.Context) error {
-	if _, err := c.process.Find(); err != nil {
+	if err := c.present(ctx); err != nil {
 		return err
 	}
 	if c.config.Isolation != IsolateShared {

@@ -33,6 +33,7 @@ const (
 	DefaultIdleTimeout  = 30 * time.Minute
 	DefaultMaxChildren  = 100
 	DefaultMaxPerCaller = 16
+	DefaultMaxSessions  = 10_000
 	DefaultReplayEvents = 1000
 	DefaultReplayBytes  = 1 << 20
 )
@@ -49,6 +50,11 @@ type CommandConfig struct {
 	Dir string
 	// Isolation says which callers share a child. Default IsolateSession.
 	Isolation Isolation
+	// Stateless gives clients of the 2025 revisions no sessions: each request stands
+	// alone, as in 2026-07-28, with what the server says beside the answer only as
+	// far as a request's own stream carries it. It needs IsolateCaller or
+	// IsolateShared.
+	Stateless bool
 	// StartTimeout is how long a child may take to answer for the first time.
 	// Default 1 min.
 	StartTimeout time.Duration
@@ -63,6 +69,8 @@ type CommandConfig struct {
 	// MaxPerCaller is how many sessions, and children, one caller may have. A new
 	// session ends the caller's oldest idle one. Default 16.
 	MaxPerCaller int
+	// MaxSessions is how many sessions there may be in all. Default 10,000.
+	MaxSessions int
 	// ReplayEvents and ReplayBytes bound what is kept of the streams of a session
 	// for clients that lost the connection, and what waits for slow ones. Default
 	// 1000 events and 1 MiB.
@@ -88,6 +96,7 @@ func (c *CommandConfig) setDefaults() {
 	setDefault(&c.IdleTimeout, DefaultIdleTimeout)
 	setDefault(&c.MaxChildren, DefaultMaxChildren)
 	setDefault(&c.MaxPerCaller, DefaultMaxPerCaller)
+	setDefault(&c.MaxSessions, DefaultMaxSessions)
 	setDefault(&c.ReplayEvents, DefaultReplayEvents)
 	setDefault(&c.ReplayBytes, DefaultReplayBytes)
 	setDefault(&c.StopGrace, stdio.DefaultGrace)
@@ -128,6 +137,9 @@ func (c *CommandConfig) check() error {
 	default:
 		list.Add("isolation", string(c.Isolation), "session, caller or shared")
 	}
+	if c.Stateless && (c.Isolation == "" || c.Isolation == IsolateSession) {
+		list.Add("isolation", string(c.Isolation), "caller or shared, since there are no sessions")
+	}
 	for _, d := range []struct {
 		at    string
 		value time.Duration
@@ -139,8 +151,8 @@ func (c *CommandConfig) check() error {
 	for _, n := range []struct {
 		at    string
 		value int
-	}{{"max_children", c.MaxChildren}, {"max_per_caller", c.MaxPerCaller}, {"replay_events", c.ReplayEvents},
-		{"replay_bytes", c.ReplayBytes}, {"max_message", c.MaxMessage}} {
+	}{{"max_children", c.MaxChildren}, {"max_per_caller", c.MaxPerCaller}, {"max_sessions", c.MaxSessions},
+		{"replay_events", c.ReplayEvents}, {"replay_bytes", c.ReplayBytes}, {"max_message", c.MaxMessage}} {
 		if n.value < 0 {
 			list.Add(n.at, strconv.Itoa(n.value), "a number that is not negative")
 		}

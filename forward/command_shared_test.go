@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -256,9 +257,9 @@ func TestCommandSharedSessions(t *testing.T) {
 		if status, body, header := ada.post(tool(1, "log", "level", "info", "who", "a")); status != 200 || header.Get("Content-Type") != "application/json" {
 			t.Errorf("ada wants errors only: %s", body)
 		}
-		r, _ := bob.stream(tool(1, "log", "level", "info", "who", "b"))
-		if got := r.rest(); len(got) != 2 {
-			t.Errorf("bob got %q", got)
+		// Nobody can tell whom a log message of a shared child is about.
+		if status, body, header := bob.post(tool(1, "log", "level", "info", "who", "b")); status != 200 || header.Get("Content-Type") != "application/json" {
+			t.Errorf("bob got %s", body)
 		}
 	})
 	t.Run("requests of the server are refused", func(t *testing.T) {
@@ -312,6 +313,25 @@ func TestCommandSharedSessions(t *testing.T) {
 			t.Error("the old process is back")
 		}
 	})
+}
+
+// TestCommandOneCallersLog has two sessions of one caller on a child, each with a
+// level of its own; log messages go to the call that began last.
+func TestCommandOneCallersLog(t *testing.T) {
+	f := command(t, "", isolated(forward.IsolateCaller))
+	quiet, loud := f.open("ada"), f.open("ada")
+	for c, level := range map[*client]string{quiet: "error", loud: "debug"} {
+		if status, _, _ := c.post(fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"logging/setLevel","params":{"level":%q}}`, level)); status != 200 {
+			t.Error(status)
+		}
+	}
+	if status, body, header := quiet.post(tool(1, "log", "level", "info", "who", "a")); status != 200 || header.Get("Content-Type") != "application/json" {
+		t.Errorf("the session wants errors only: %s", body)
+	}
+	r, _ := loud.stream(tool(1, "log", "level", "info", "who", "b"))
+	if got := r.rest(); len(got) != 2 {
+		t.Errorf("got %q", got)
+	}
 }
 
 // TestCommandTwoCallersNeverCross runs two callers at once on every kind of
@@ -409,6 +429,46 @@ func TestCommandLimits(t *testing.T) {
 			status, _, _ := (&client{f: f, owner: "eve"}).post(initialize("2025-11-25"))
 			return status == 200
 		})
+	})
+	t.Run("sessions in all", func(t *testing.T) {
+		f := command(t, "", func(c *forward.CommandConfig) { c.MaxSessions, c.Isolation = 2, forward.IsolateShared })
+		f.open("ada")
+		bob := f.open("bob")
+		if status, body, header := (&client{f: f, owner: "eve"}).post(initialize("2025-11-25")); status != 503 || header.Get("Retry-After") == "" {
+			t.Errorf("%d %s", status, body)
+		}
+		bob.send(t.Context(), http.MethodDelete, "").Body.Close()
+		f.open("eve")
+	})
+	t.Run("per caller, all at once", func(t *testing.T) {
+		f := command(t, "", func(c *forward.CommandConfig) { c.MaxPerCaller, c.Isolation = 3, forward.IsolateShared })
+		f.open("bob") // the child runs
+		var opened atomic.Int32
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				switch status, body, _ := (&client{f: f, owner: "ada"}).post(initialize("2025-11-25")); status {
+				case http.StatusOK:
+					opened.Add(1)
+				case http.StatusTooManyRequests:
+				default:
+					t.Errorf("%d %s", status, body)
+				}
+			})
+		}
+		all.Wait()
+		if n := opened.Load(); n != 3 {
+			t.Errorf("%d sessions were opened", n)
+		}
+	})
+	t.Run("subscriptions", func(t *testing.T) {
+		c := command(t, "", isolated(forward.IsolateShared)).open("ada")
+		for i := range 1001 {
+			status, body, _ := c.post(fmt.Sprintf(`{"jsonrpc":"2.0","id":%d,"method":"resources/subscribe","params":{"uri":"note://%d"}}`, i, i))
+			if refused := strings.Contains(body, "too many subscriptions"); status != 200 || refused != (i == 1000) {
+				t.Fatalf("subscription %d: %d %s", i, status, body)
+			}
+		}
 	})
 	t.Run("per caller", func(t *testing.T) {
 		for _, by := range []forward.Isolation{forward.IsolateSession, forward.IsolateShared} {
@@ -528,7 +588,7 @@ func TestCommandLeaksNothing(t *testing.T) {
 	await(t, func() bool { return census(t).processes == 1 }) // the keeper
 	before := census(t)
 	for i := range 200 {
-		c := f.open("ada")
+		c := f.open(fmt.Sprintf("caller %d", i)) // who crashes a process again and again has to wait
 		switch i % 4 {
 		case 0:
 			c.post(tool(1, "crash"))
@@ -572,11 +632,11 @@ func census(t *testing.T) counts {
 
 func TestCommandConfig(t *testing.T) {
 	_, err := forward.NewCommand(forward.CommandConfig{Isolation: "user", Env: map[string]string{"A=B": "", "C": "\x00"},
-		StartTimeout: -1, StopGrace: -1, MaxChildren: -1, MaxPerCaller: -1, ReplayEvents: -1, ReplayBytes: -1, MaxMessage: -1})
+		StartTimeout: -1, StopGrace: -1, MaxChildren: -1, MaxPerCaller: -1, MaxSessions: -1, ReplayEvents: -1, ReplayBytes: -1, MaxMessage: -1})
 	if err == nil {
 		t.Fatal("it was taken")
 	}
-	for _, want := range []string{"command", "isolation", "user", "A=B", "env.C", "start_timeout", "stop_grace", "max_children", "max_per_caller", "replay_events", "replay_bytes", "max_message"} {
+	for _, want := range []string{"command", "isolation", "user", "A=B", "env.C", "start_timeout", "stop_grace", "max_children", "max_per_caller", "max_sessions", "replay_events", "replay_bytes", "max_message"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not told: %v", want, err)
 		}

@@ -593,6 +593,25 @@ func TestCommandCrash(t *testing.T) {
 	}
 }
 
+// TestCommandCrashesAgain has a caller whose children crash as soon as they work:
+// the first new ones are free, then it has to wait, and nobody else has.
+func TestCommandCrashesAgain(t *testing.T) {
+	f := command(t, "", nil)
+	c := f.modern("ada")
+	for range 3 {
+		if status, body, _ := c.post(call("x", modernMeta, "crash")); status != 200 || !strings.Contains(body, "ended before it answered") {
+			t.Fatalf("%d %s", status, body)
+		}
+	}
+	if status, body, header := c.post(call("x", modernMeta, "who")); status != http.StatusServiceUnavailable || header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", status, body)
+	}
+	pid(t, f.modern("bob"))
+	if err := f.command.Ready(t.Context()); err != nil {
+		t.Errorf("what one caller does to its processes is not for readiness: %v", err)
+	}
+}
+
 func TestCommandThatDoesNotStart(t *testing.T) {
 	t.Run("ends at once", func(t *testing.T) {
 		f := command(t, "broken", nil)

@@ -68,26 +68,8 @@ func (c *Command) pick(owner session.Owner, key poolKey) (*child, error) {
 
 // greet is the handshake with a shared child.
 func (k *child) greet() {
-	ctx, cancel := context.WithTimeout(context.Background(), k.c.config.StartTimeout)
-	defer cancel()
-	greeting := ownInitialize
-	if k.key.modern {
-		greeting = ownDiscover
-	}
-	answer, err := k.ask(ctx, greeting)
-	switch {
-	case err != nil:
-	case k.key.modern:
-		if err = k.judge(answer); err == nil {
-			k.askTools(ctx)
-		}
-	default:
-		k.welcome = answer
-		if !answer.Failed {
-			err = k.send(ctx, []byte(ownInitialized))
-		}
-	}
-	if errors.Is(err, errSlowStart) {
+	err := k.shakeHands()
+	if errors.Is(err, errSlowStart) && !k.key.modern {
 		k.c.backoff.failed(k.owner, time.Now(), err)
 	}
 	k.openErr = err
@@ -103,16 +85,59 @@ func (k *child) greet() {
 	k.mu.Unlock()
 }
 
+func (k *child) shakeHands() error {
+	if k.c.peer != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), k.c.config.StartTimeout)
+	defer cancel()
+	greeting := ownInitialize
+	if k.key.modern {
+		greeting = ownDiscover
+	}
+	answer, err := k.ask(ctx, greeting)
+	switch {
+	case errors.Is(err, errSlowStart) && k.key.modern:
+		// Silence is an answer too (2026-07-28 stdio "Backward Compatibility").
+		_ = k.isLegacy()
+		return err
+	case err != nil:
+		return err
+	case k.key.modern:
+		if err = k.judge(answer); err == nil {
+			k.askTools(ctx)
+		}
+		return err
+	}
+	k.welcome = answer
+	if answer.Failed {
+		return nil
+	}
+	return k.send(ctx, []byte(ownInitialized))
+}
+
 // judge tells from the answer to the probe whether the server is of 2026-07-28.
 func (k *child) judge(answer *envelope.Message) error {
 	if !answer.Failed || answer.Code <= -32020 && answer.Code >= -32022 {
 		return nil
 	}
+	return k.isLegacy()
+}
+
+func (k *child) isLegacy() error {
 	k.c.mu.Lock()
 	k.c.legacy = true
 	k.c.mu.Unlock()
 	k.log.Info("the MCP server does not speak 2026-07-28")
 	return errLegacy
+}
+
+// ForgetEra lets the next request of 2026-07-28 find out anew whether the program
+// speaks it: it may have been exchanged for another.
+func (c *Command) ForgetEra() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.legacy = false
 }
 
 // ask sends a request of Stile's own and waits for the answer.
@@ -121,7 +146,7 @@ func (k *child) ask(ctx context.Context, body string) (*envelope.Message, error)
 	if err != nil {
 		return nil, err
 	}
-	x := &call{stream: newMailbox(&k.c.config, false).open()}
+	x := &call{stream: newStream(&k.c.config)}
 	e, err := k.await(ctx, x, m)
 	if err != nil {
 		return nil, err

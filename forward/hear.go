@@ -2,11 +2,14 @@ package forward
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/http"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stile-mcp/stile/internal/envelope"
+	"github.com/stile-mcp/stile/session"
 )
 
 // receive takes one line of a child: it is called by the child's reader, in order.
@@ -23,21 +26,36 @@ func (k *child) receive(line []byte) error {
 	return k.hear(line)
 }
 
+// messages are used again for the lines of children.
+var messages = sync.Pool{New: func() any { return new(envelope.Message) }}
+
 // hear takes one message of a child to whom it is for. The bytes are the reader's.
 func (k *child) hear(line []byte) error {
-	m, err := envelope.Read(bytes.Clone(line))
-	if err != nil {
+	m := messages.Get().(*envelope.Message)
+	if err := m.Read(line); err != nil {
 		return err
 	}
+	if m.Kind == envelope.Response { // most are, and are copied once, with their id
+		k.hearResponse(m)
+		m.Raw = nil
+		messages.Put(m)
+		return nil
+	}
+	m.Raw = bytes.Clone(line)
+	k.take(m)
+	return nil
+}
+
+// take takes a message to whom it is for; its bytes are not the caller's any more.
+func (k *child) take(m *envelope.Message) {
 	switch m.Kind {
 	case envelope.Response:
-		return k.hearResponse(m)
+		k.hearResponse(m)
 	case envelope.Request:
 		k.hearRequest(m)
 	case envelope.Notification:
 		k.hearNotification(m)
 	}
-	return nil
 }
 
 func (k *child) hearNotification(m *envelope.Message) {
@@ -61,9 +79,29 @@ func (k *child) only() *clientSession {
 	return nil
 }
 
-var errNobody = errors.New("a response to a request that is not under way")
+// hearTooLong answers the call whose answer was too long to be taken. Where nobody
+// can tell which that was, it answers all of them: nobody is left waiting.
+func (k *child) hearTooLong(head, tail []byte) {
+	id, response := envelope.Glimpse(head, tail)
+	if !response {
+		return
+	}
+	k.mu.Lock()
+	var calls []*call
+	for key, x := range k.calls {
+		if id == nil || key == envelope.Key(id) {
+			calls = append(calls, x)
+			k.remove(x)
+		}
+	}
+	k.mu.Unlock()
+	for _, x := range calls {
+		x.fail(http.StatusBadGateway, "the answer of the MCP server is longer than this gateway takes")
+	}
+}
 
-func (k *child) hearResponse(m *envelope.Message) error {
+// hearResponse takes an answer to its call. It does not keep the bytes of m.
+func (k *child) hearResponse(m *envelope.Message) {
 	key := envelope.Key(m.At(m.ID))
 	k.mu.Lock()
 	x := k.calls[key]
@@ -71,19 +109,21 @@ func (k *child) hearResponse(m *envelope.Message) error {
 		k.remove(x)
 	}
 	k.mu.Unlock()
-	if k.answered.CompareAndSwap(false, true) && k.c.config.Isolation != IsolateShared {
+	if k.answered.CompareAndSwap(false, true) {
 		k.c.backoff.worked(k.owner)
 	}
 	if x == nil {
-		return errNobody // cancelled, or never asked
+		k.log.Debug("answer to a request that is not under way any more dropped", "id", string(m.At(m.ID)))
+		return
 	}
 	k.learn(x, m)
-	data := m.Raw
-	if k.shared {
+	var data []byte
+	if !k.shared {
+		data = bytes.Clone(m.Raw)
+	} else {
 		data = m.Replace(envelope.Edit{At: m.ID, With: x.id}, envelope.Edit{At: m.Subscription, With: x.id})
 	}
 	x.stream.add(event{data: data, status: k.status(m), final: true})
-	return nil
 }
 
 // status is the HTTP status of an answer that is all of the body (2026-07-28
@@ -113,10 +153,13 @@ func (k *child) hearRequest(m *envelope.Message) {
 		k.reply(errorLine(id, -32601, "not available: this process serves several clients"))
 	default:
 		if !k.only().hear(m) {
-			k.reply(errorLine(id, -32603, "the client has gone"))
+			k.replyGone(id)
 		}
 	}
 }
+
+// replyGone answers a request of the server that no client will.
+func (k *child) replyGone(id jsontext.Value) { k.reply(errorLine(id, -32603, "the client has gone")) }
 
 // hear takes a message of a session's own child to a stream: progress to the call
 // it is about, news of lists and resources to the GET stream, and all else, which
@@ -139,8 +182,12 @@ func (s *clientSession) hear(m *envelope.Message) bool {
 			to = x.stream
 		}
 	}
+	e := event{data: m.Raw}
+	if m.Kind == envelope.Request {
+		e.asks = m.At(m.ID)
+	}
 	// The client of a call may go at any moment; then the GET stream is what is left.
-	return to.add(event{data: m.Raw}) || s.standing.add(event{data: m.Raw})
+	return to.add(e) || s.standing.add(e)
 }
 
 // byToken is the call that a progress notification is about.
@@ -202,15 +249,15 @@ func (k *child) listeners(want func(*clientSession) bool) []*clientSession {
 	return all
 }
 
-// unambiguous is the call that a message without any relation is about: the one
-// that began last, if all under way are the same caller's; where everybody shares
-// the child, the only one.
+// unambiguous is the call that a message without any relation is about: that of the
+// child's only caller that began last. Where more than one may call, there is none:
+// it could be about a call that has just been answered as well.
 func (k *child) unambiguous(wants func(*call) bool) *call {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.c.config.Isolation == IsolateShared && len(k.calls) != 1 {
+	if k.owner == (session.Owner{}) {
 		return nil
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	var found *call
 	for _, x := range k.calls {
 		if !x.listen && wants(x) && (found == nil || x.number > found.number) {

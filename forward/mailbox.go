@@ -4,6 +4,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // mailbox holds the events of the streams of one session: those that wait for
@@ -13,6 +16,9 @@ type mailbox struct {
 	maxEvents, maxBytes int
 	// keep holds on to what was sent (2025 "Resumability and Redelivery").
 	keep bool
+	// unsent is told the id of a request of the server that no client was or will be
+	// sent. It must not wait, nor use the mailbox.
+	unsent func(id jsontext.Value)
 
 	mu      sync.Mutex
 	last    uint64 // the number of the last event, counted over all streams
@@ -21,6 +27,7 @@ type mailbox struct {
 	bytes   int
 	dropped int // events that nobody was sent
 	streams map[uint64]*stream
+	only    *stream // where nothing is kept, in place of streams
 }
 
 // event is one message on its way to a client.
@@ -29,7 +36,8 @@ type event struct {
 	data   []byte
 	status int // of the HTTP answer, when data is all of it
 	final  bool
-	lost   bool // the child ended, or the session, before there was an answer
+	lost   bool           // the child ended, or the session, before there was an answer
+	asks   jsontext.Value // the id of a request of the server
 }
 
 // stream is what one POST, or the GET, of a session is answered with, over one
@@ -49,22 +57,76 @@ type stream struct {
 
 // reader is the connection that a stream is sent over.
 type reader struct {
-	wake chan struct{} // something has come
-	gone chan struct{} // another connection took over
+	wake chan struct{} // something has come, or another connection took over
+	slow atomic.Bool   // holdTime is over
 }
 
+// signal wakes the connection.
+func (r *reader) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+var freeReaders = sync.Pool{New: func() any { return &reader{wake: make(chan struct{}, 1)} }}
+
 func newMailbox(c *CommandConfig, keep bool) *mailbox {
-	return &mailbox{maxEvents: c.ReplayEvents, maxBytes: c.ReplayBytes, keep: keep, streams: map[uint64]*stream{}}
+	b := &mailbox{maxEvents: c.ReplayEvents, maxBytes: c.ReplayBytes, keep: keep}
+	if keep {
+		b.streams = map[uint64]*stream{}
+	}
+	return b
+}
+
+// newStream makes a stream with a mailbox of its own, which keeps nothing.
+func newStream(c *CommandConfig) *stream { return newMailbox(c, false).open() }
+
+// all are the streams.
+func (b *mailbox) all(yield func(*stream) bool) {
+	if b.only != nil {
+		yield(b.only)
+		return
+	}
+	for _, s := range b.streams {
+		if !yield(s) {
+			return
+		}
+	}
 }
 
 // open makes a stream.
 func (b *mailbox) open() *stream {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.keep && len(b.streams) > b.maxEvents {
+		b.forgetAbandoned()
+	}
 	b.made++
 	s := &stream{box: b, number: b.made}
-	b.streams[s.number] = s
+	if b.keep {
+		b.streams[s.number] = s
+	} else {
+		b.only = s
+	}
 	return s
+}
+
+// standingNumber is the number of a session's first stream, which its GET sends and
+// which is there as long as the session.
+const standingNumber = 1
+
+// forgetAbandoned forgets the oldest stream without a connection.
+func (b *mailbox) forgetAbandoned() {
+	var found *stream
+	for _, s := range b.streams {
+		if s.reader == nil && s.number != standingNumber && (found == nil || s.number < found.number) {
+			found = s
+		}
+	}
+	if found != nil {
+		found.forget()
+	}
 }
 
 // attach lets a connection have the stream. One that had it is told to end.
@@ -75,35 +137,36 @@ func (s *stream) attach() *reader {
 }
 
 func (s *stream) take() *reader {
-	if s.reader != nil {
-		close(s.reader.gone)
-	}
-	s.reader = &reader{wake: make(chan struct{}, 1), gone: make(chan struct{})}
+	s.wake() // it finds out that it is not the reader any more
+	s.reader = freeReaders.Get().(*reader)
 	s.wake()
 	return s.reader
 }
 
-// detach says that a connection has ended. A stream that no client can come back
-// to is forgotten.
+// detach says that a connection has ended; r must not be used any more. A stream
+// that no client can come back to is forgotten.
 func (s *stream) detach(r *reader) {
 	s.box.mu.Lock()
-	defer s.box.mu.Unlock()
-	if s.reader != r {
-		return
+	if s.reader == r {
+		s.reader = nil
+		if !s.box.keep || !s.resumable {
+			s.forget()
+		}
 	}
-	s.reader = nil
-	if !s.box.keep || !s.resumable {
-		s.forget()
+	s.box.mu.Unlock()
+	// Nobody else has it: it is signalled under the lock, and by patience.
+	select {
+	case <-r.wake:
+	default:
 	}
+	r.slow.Store(false)
+	freeReaders.Put(r)
 }
 
 // forget takes the stream out of the mailbox.
 func (s *stream) forget() {
-	for _, e := range s.events {
-		s.box.events--
-		s.box.bytes -= len(e.data)
-	}
-	s.events, s.over = nil, true
+	s.drop(len(s.events))
+	s.over = true
 	delete(s.box.streams, s.number)
 }
 
@@ -122,12 +185,8 @@ func (s *stream) reachable() bool {
 }
 
 func (s *stream) wake() {
-	if s.reader == nil {
-		return
-	}
-	select {
-	case s.reader.wake <- struct{}{}:
-	default:
+	if s.reader != nil {
+		s.reader.signal()
 	}
 }
 
@@ -163,7 +222,7 @@ func (s *stream) close() {
 func (b *mailbox) closeAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, s := range b.streams {
+	for s := range b.all {
 		s.over = true
 		s.wake()
 	}
@@ -194,7 +253,7 @@ func (b *mailbox) shrink() {
 // oldest is the stream whose first event is the oldest that may be dropped.
 func (b *mailbox) oldest(may func(*stream, event) bool) *stream {
 	var found *stream
-	for _, s := range b.streams {
+	for s := range b.all {
 		if len(s.events) > 0 && may(s, s.events[0]) && (found == nil || s.events[0].number < found.events[0].number) {
 			found = s
 		}
@@ -206,6 +265,9 @@ func (s *stream) drop(n int) {
 	for _, e := range s.events[:n] {
 		s.box.events--
 		s.box.bytes -= len(e.data)
+		if e.asks != nil && e.number > s.sent && s.box.unsent != nil {
+			s.box.unsent(e.asks)
+		}
 	}
 	clear(s.events[:n])
 	s.events = s.events[n:]
@@ -214,13 +276,33 @@ func (s *stream) drop(n int) {
 	}
 }
 
-// next returns what the connection has not been given yet, and whether nothing
-// follows. Events are kept only where a client may ask for them again.
-func (s *stream) next(r *reader) (events []event, over bool) {
+// following is what a connection may expect of its stream.
+type following uint8
+
+const (
+	more  following = iota // more may come
+	none                   // nothing comes any more
+	taken                  // another connection has the stream
+)
+
+func (s *stream) following(r *reader) following {
+	switch {
+	case s.reader != r:
+		return taken
+	case s.over:
+		return none
+	default:
+		return more
+	}
+}
+
+// next returns what the connection has not been given yet, and what follows. Events
+// are kept only where a client may ask for them again.
+func (s *stream) next(r *reader) (events []event, then following) {
 	s.box.mu.Lock()
 	defer s.box.mu.Unlock()
-	if s.reader != r {
-		return nil, false
+	if then = s.following(r); then == taken {
+		return nil, then
 	}
 	for i, e := range s.events {
 		if e.number > s.sent {
@@ -234,22 +316,23 @@ func (s *stream) next(r *reader) (events []event, over bool) {
 	if !s.box.keep || !s.resumable {
 		s.drop(len(s.events))
 	}
-	return events, s.over
+	return events, then
 }
 
 // peek returns the first event the connection has not been given, without giving
-// it, whether there is one, and whether none will follow.
-func (s *stream) peek(r *reader) (e event, ok, over bool) {
+// it, whether there is one, and what follows.
+func (s *stream) peek(r *reader) (e event, ok bool, then following) {
 	s.box.mu.Lock()
 	defer s.box.mu.Unlock()
-	if s.reader == r {
-		for _, e := range s.events {
-			if e.number > s.sent {
-				return e, true, s.over
-			}
+	if then = s.following(r); then == taken {
+		return event{}, false, then
+	}
+	for _, e := range s.events {
+		if e.number > s.sent {
+			return e, true, then
 		}
 	}
-	return event{}, false, s.over
+	return event{}, false, then
 }
 
 // promise says that the client is about to be told event ids.

@@ -2,15 +2,13 @@ package forward
 
 import (
 	"context"
-	"math"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stile-mcp/stile/internal/envelope"
+	"github.com/stile-mcp/stile/internal/mirror"
 	"github.com/stile-mcp/stile/message"
 )
 
@@ -19,27 +17,14 @@ import (
 // the body is for Stile to see (REQ-28; 2026-07-28 streamable-http "Custom Headers
 // from Tool Parameters").
 
-// mirroredArgument is an argument that a header repeats.
-type mirroredArgument struct {
-	header string // in Go's canonical form
-	path   []string
-}
+type mirroredArgument = mirror.Argument
 
 const (
 	// maxTools is how many tools of a child are remembered.
 	maxTools = 10_000
 	// maxPages is how many pages of a list of tools are asked for.
 	maxPages = 100
-	// maxSchemaDepth is how deep the properties of a schema are followed.
-	maxSchemaDepth = 32
 )
-
-// schema is what matters of a JSON Schema. Only what is reached by properties alone
-// may be mirrored.
-type schema struct {
-	Header     jsontext.Value            `json:"x-mcp-header"`
-	Properties map[string]jsontext.Value `json:"properties"`
-}
 
 // lenient reads what servers say: the last of several members counts.
 var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
@@ -65,7 +50,7 @@ func (k *child) learnTools(answer []byte) (next string) {
 		k.mirrored = map[string][]mirroredArgument{}
 	}
 	for _, tool := range list.Result.Tools {
-		found := mirroredIn(tool.Schema, nil)
+		found := mirror.In(tool.Schema)
 		switch {
 		case len(found) == 0:
 			delete(k.mirrored, tool.Name)
@@ -74,24 +59,6 @@ func (k *child) learnTools(answer []byte) (next string) {
 		}
 	}
 	return list.Result.Next
-}
-
-func mirroredIn(raw jsontext.Value, path []string) []mirroredArgument {
-	var s schema
-	if raw.Kind() != '{' || len(path) > maxSchemaDepth || json.Unmarshal(raw, &s, lenient) != nil {
-		return nil
-	}
-	var found []mirroredArgument
-	if s.Header.Kind() == '"' && len(path) > 0 {
-		var name string
-		if json.Unmarshal(s.Header, &name, lenient) == nil && isToken(name) {
-			found = append(found, mirroredArgument{http.CanonicalHeaderKey("Mcp-Param-" + name), path})
-		}
-	}
-	for name, sub := range s.Properties {
-		found = append(found, mirroredIn(sub, append(path[:len(path):len(path)], name))...)
-	}
-	return found
 }
 
 // askTools asks a child that speaks 2026-07-28 for its tools. A server without
@@ -138,73 +105,11 @@ func (k *child) checkParams(q *request) error {
 	mirrored := k.mirrored[body.Params.Name]
 	k.mu.Unlock()
 	for _, m := range mirrored {
-		if text := m.mismatch(q.r.Header[m.header], valueAt(body.Params.Arguments, m.path)); text != "" {
-			return &refusal{status: http.StatusBadRequest, code: message.CodeHeaderMismatch, text: m.header + " " + text}
+		if text := m.Mismatch(q.r.Header[m.Header], m.Value(body.Params.Arguments)); text != "" {
+			return &refusal{status: http.StatusBadRequest, code: message.CodeHeaderMismatch, text: m.Header + " " + text}
 		}
 	}
 	return nil
-}
-
-// valueAt is the argument at a path, nil when there is none.
-func valueAt(raw jsontext.Value, path []string) jsontext.Value {
-	for _, name := range path {
-		var object map[string]jsontext.Value
-		if raw.Kind() != '{' || json.Unmarshal(raw, &object) != nil {
-			return nil
-		}
-		raw = object[name]
-	}
-	return raw
-}
-
-// mismatch says what is wrong with a header, empty when nothing is.
-func (m *mirroredArgument) mismatch(sent []string, value jsontext.Value) string {
-	if len(value) == 0 || value.Kind() == 'n' {
-		if len(sent) > 0 {
-			return "was sent, but the argument " + strings.Join(m.path, ".") + " has no value"
-		}
-		return ""
-	}
-	switch len(sent) {
-	case 0:
-		return "is missing: it must repeat the argument " + strings.Join(m.path, ".")
-	case 1:
-	default:
-		return "was sent more than once"
-	}
-	text, err := message.DecodeHeaderValue(sent[0])
-	if err != nil {
-		return "is malformed"
-	}
-	if !sameValue(text, value) {
-		return "differs from the argument " + strings.Join(m.path, ".")
-	}
-	return ""
-}
-
-// sameValue compares a header with an argument; numbers by what they mean.
-func sameValue(text string, value jsontext.Value) bool {
-	switch value.Kind() {
-	case '"':
-		var want string
-		return json.Unmarshal(value, &want) == nil && text == want
-	case 't', 'f':
-		return text == string(value)
-	case '0':
-		return text == string(value) || sameNumber(text, string(value))
-	default:
-		return false
-	}
-}
-
-func sameNumber(a, b string) bool {
-	const safe = 1<<53 - 1 // beyond, two numbers may read as one
-	if strings.Trim(a, "0123456789.-+eE") != "" {
-		return false // what strconv reads besides: "Inf", "0x1p0", "1_0"
-	}
-	x, err := strconv.ParseFloat(a, 64)
-	y, err2 := strconv.ParseFloat(b, 64)
-	return err == nil && err2 == nil && x == y && math.Abs(x) <= safe
 }
 
 // learn looks at what is answered to a client's own tools/list.

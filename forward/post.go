@@ -22,6 +22,9 @@ func (c *Command) post(q *request) error {
 	if q.modern {
 		return c.postModern(q)
 	}
+	if c.config.Stateless {
+		return c.postStateless(q)
+	}
 	if m.Kind == envelope.Request && m.Method == "initialize" {
 		return c.initialize(q)
 	}
@@ -118,21 +121,16 @@ func (c *Command) openShared(q *request) (*clientSession, event, error) {
 	if err != nil {
 		return nil, event{}, err
 	}
-	id := q.message.At(q.message.ID)
+	answer, version := k.welcomeTo(q)
 	if k.welcome.Failed {
-		return nil, event{data: k.welcome.Replace(envelope.Edit{At: k.welcome.ID, With: id}), status: http.StatusOK}, nil
+		return nil, answer, nil
 	}
 	s := c.newSession(q.owner, k)
 	if !k.join(s) {
 		return nil, event{}, errStarting
 	}
-	s.version = k.welcome.Text(k.welcome.Version)
-	if asked := q.message.Text(q.message.Version); message.IsLegacy(asked) && asked < s.version {
-		s.version = asked
-	}
-	data := k.welcome.Replace(envelope.Edit{At: k.welcome.ID, With: id},
-		envelope.Edit{At: k.welcome.Version, With: []byte(`"` + s.version + `"`)})
-	return s, event{data: data, status: http.StatusOK}, nil
+	s.version = version
+	return s, answer, nil
 }
 
 // call sends a request of a session and brings back what comes of it.
@@ -198,6 +196,9 @@ func (s *clientSession) respond(q *request) error {
 	return s.child.send(q.r.Context(), append(m.Raw, '\n'))
 }
 
+// maxSubscriptions is how many resources a session on a shared child may follow.
+const maxSubscriptions = 1000
+
 // settle does what sessions on a shared child need beside passing a request on,
 // and returns the answer where the child need not be asked: log levels and
 // subscriptions are the child's, but each session has its own.
@@ -217,8 +218,11 @@ func (s *clientSession) settle(m *envelope.Message) []byte {
 		}
 		k.level = level
 	case "resources/subscribe":
-		if s.subscribed == nil {
+		switch {
+		case s.subscribed == nil:
 			s.subscribed = map[string]bool{}
+		case len(s.subscribed) >= maxSubscriptions && !s.subscribed[m.URI]:
+			return errorLine(m.At(m.ID), http.StatusTooManyRequests, "too many subscriptions of this session; end some and try again")
 		}
 		s.subscribed[m.URI] = true
 	case "resources/unsubscribe":
@@ -254,16 +258,22 @@ func (k *child) unsubscribe(s *clientSession) {
 		}
 	}
 	k.mu.Unlock()
-	for _, uri := range alone {
+	if len(alone) > 0 {
+		go k.askUnsubscribe(alone)
+	}
+}
+
+func (k *child) askUnsubscribe(uris []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), k.c.config.StartTimeout)
+	defer cancel()
+	for _, uri := range uris {
 		quoted, err := jsontext.AppendQuote(nil, uri)
 		if err != nil {
 			continue // it was refused when it was subscribed to
 		}
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), k.c.config.StartTimeout)
-			defer cancel()
-			_, _ = k.ask(ctx, `{"jsonrpc":"2.0","id":0,"method":"resources/unsubscribe","params":{"uri":`+string(quoted)+`}}`)
-		}()
+		if _, err := k.ask(ctx, `{"jsonrpc":"2.0","id":0,"method":"resources/unsubscribe","params":{"uri":`+string(quoted)+`}}`); err != nil {
+			return
+		}
 	}
 }
 
@@ -291,6 +301,6 @@ func (c *Command) postModern(q *request) error {
 	if err := k.checkParams(q); err != nil {
 		return err
 	}
-	return c.relay(q, k, &call{stream: newMailbox(&c.config, false).open(), wantLog: m.LogLevel,
+	return c.relay(q, k, &call{stream: newStream(&c.config), wantLog: m.LogLevel,
 		listen: m.Method == "subscriptions/listen", tools: m.Method == "tools/list"})
 }

@@ -56,13 +56,14 @@ func newKey(master []byte) (*key, error) {
 
 // mark is what an id holds of its owner: a keyed hash, so that ids stay short and
 // no name leaves the gateway. The key comes first and has a fixed length, the
-// issuer has its length in front, and half of the digest is cut off, which
+// issuer has its length in front, the kind is one byte, and half of the digest is cut off, which
 // leaves nothing to shift or to extend.
 func (k *key) mark(o Owner) (mark [ownerSize]byte) {
 	var space [512]byte
 	b := append(space[:0], k.owner[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(len(o.Issuer)))
 	b = append(b, o.Issuer...)
+	b = append(b, o.Kind)
 	b = append(b, o.Subject...)
 	sum := sha256.Sum256(b)
 	copy(mark[:], sum[:])

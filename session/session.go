@@ -24,6 +24,10 @@ import (
 type Owner struct {
 	Issuer  string
 	Subject string
+	// Kind says what Subject is, 0 for the name of a person or service. Clients name
+	// themselves in another list than people: one that is called like a person must
+	// not be taken for one.
+	Kind uint8
 }
 
 // What Open returns. All of them become 404, so that the client starts anew

@@ -94,6 +94,7 @@ func TestOthersAreRefused(t *testing.T) {
 		{"nobody is not an empty subject", session.Owner{}, "notes", session.Owner{Issuer: "x"}, session.ErrNotOwner},
 		{"issuer and subject do not run together", session.Owner{Issuer: "a", Subject: "bc"}, "notes",
 			session.Owner{Issuer: "ab", Subject: "c"}, session.ErrNotOwner},
+		{"a client called like a person", alice, "notes", session.Owner{Issuer: alice.Issuer, Subject: alice.Subject, Kind: 1}, session.ErrNotOwner},
 		{"all in the issuer", session.Owner{Subject: "x"}, "notes", session.Owner{Issuer: "x"}, session.ErrNotOwner},
 		{"case of the subject", alice, "notes", session.Owner{Issuer: alice.Issuer, Subject: "Alice@example.com"}, session.ErrNotOwner},
 		{"trailing slash of the issuer", alice, "notes", session.Owner{Issuer: alice.Issuer + "/", Subject: alice.Subject}, session.ErrNotOwner},

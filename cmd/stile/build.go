@@ -4,14 +4,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/stile-mcp/stile"
 	"github.com/stile-mcp/stile/authenticate"
-	"github.com/stile-mcp/stile/forward"
 	"github.com/stile-mcp/stile/internal/problem"
 )
 
@@ -132,7 +130,7 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 	var found mistakes
 	p := f.policies[e.Name]
 	server := stile.Server{Name: e.Name, Path: e.Value.Path, Policy: p.compiled, Issuers: who.profiles,
-		Broad: e.Value.Advertise == advertiseBroad, InBandChallenge: e.Value.InBandChallenge}
+		Broad: e.Value.Advertise == advertiseBroad, InBandChallenge: e.Value.InBandChallenge, LegacySSE: e.Value.SSE}
 	if p.compiled.NeedsTools() {
 		server.Tools = p.tools
 	}
@@ -151,23 +149,6 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 		server.Verifiers, found = append(server.Verifiers, verifiers...), append(found, wrong...)
 	}
 	return server, closer, found
-}
-
-// newUpstream makes what reaches the MCP server, and what ends that again.
-func (f *File) newUpstream(e *entry[Server], log *slog.Logger) (http.Handler, io.Closer, error) {
-	s := &e.Value
-	if s.Command != nil {
-		return f.commands.get(f.commandConfig(e, log))
-	}
-	header := http.Header{}
-	for name, value := range s.Headers {
-		header.Set(name, value)
-	}
-	upstream, err := forward.NewHTTP(forward.HTTPConfig{URL: s.URL, Header: header, Log: log})
-	if err != nil {
-		return nil, nil, err
-	}
-	return upstream, closerFunc(upstream.Close), nil
 }
 
 // newVerifiers makes what verifies the tokens of one issuer at one endpoint: one

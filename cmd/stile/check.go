@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -146,9 +147,18 @@ func (s *Server) check(list *problem.List, at string) {
 	if !slices.Contains(isolations, s.Isolation) {
 		list.Add(at+".isolation", s.Isolation, "expected session, caller or shared")
 	}
-	for name, value := range s.Headers {
-		checkHeader(list, join(at+".headers", name), name, value)
+	if !slices.Contains(protocols, s.Protocol) {
+		list.Add(at+".protocol", s.Protocol, "expected auto, 2025 or 2026")
 	}
+	spelt := map[string]bool{}
+	for _, name := range slices.Sorted(maps.Keys(s.Headers)) {
+		checkHeader(list, join(at+".headers", name), name, s.Headers[name])
+		if lower := strings.ToLower(name); spelt[lower] {
+			list.Add(join(at+".headers", name), name, "expected each header field once: it was given in another spelling already")
+		}
+		spelt[strings.ToLower(name)] = true
+	}
+	s.checkTransport(list, at)
 	switch {
 	case s.Policy != nil && s.PolicyFile != "":
 		list.Add(at+".policy_file", s.PolicyFile, "expected either policy or policy_file, not both")
@@ -164,8 +174,22 @@ func (s *Server) checkOnlyWithCommand(list *problem.List, at string) {
 		name  string
 		given bool
 	}{
-		{"env", s.Env != nil}, {"dir", s.Dir != ""}, {"start_timeout", s.StartTimeout != 0}, {"idle_timeout", s.IdleTimeout != 0},
+		{"env", s.Env != nil}, {"dir", s.Dir != ""},
+	} {
+		if key.given {
+			list.Add(at+"."+key.name, "", want)
+		}
+	}
+	if s.Transport != defaultTransport {
+		return // connections of the legacy transport are kept like processes
+	}
+	for _, key := range []struct {
+		name  string
+		given bool
+	}{
+		{"start_timeout", s.StartTimeout != 0}, {"idle_timeout", s.IdleTimeout != 0},
 		{"max_processes", s.MaxProcesses != 0}, {"max_per_caller", s.MaxPerCaller != 0},
+		{"max_sessions", s.MaxSessions != 0},
 	} {
 		if key.given {
 			list.Add(at+"."+key.name, "", want)
@@ -190,7 +214,7 @@ func checkProgram(list *problem.List, at string, s *Server) {
 	for _, key := range []struct {
 		name  string
 		value int
-	}{{"max_processes", s.MaxProcesses}, {"max_per_caller", s.MaxPerCaller}} {
+	}{{"max_processes", s.MaxProcesses}, {"max_per_caller", s.MaxPerCaller}, {"max_sessions", s.MaxSessions}} {
 		if key.value < 0 {
 			list.Add(at+"."+key.name, strconv.Itoa(key.value), "expected a number above zero")
 		}
@@ -198,6 +222,8 @@ func checkProgram(list *problem.List, at string, s *Server) {
 }
 
 var isolations = []string{"session", "caller", "shared"}
+
+var protocols = []string{"auto", "2025", "2026"}
 
 // checkPath looks at the path of an endpoint, which becomes part of the resource
 // identifier that clients compare byte for byte (REQ-13, DES-30).

@@ -17,7 +17,7 @@ func (f *File) commandConfig(e *entry[Server], log *slog.Logger) forward.Command
 	c := forward.CommandConfig{
 		Name: e.Name, Command: s.Command, Env: s.Env, Isolation: forward.Isolation(s.Isolation),
 		StartTimeout: time.Duration(s.StartTimeout), IdleTimeout: time.Duration(s.IdleTimeout),
-		MaxChildren: s.MaxProcesses, MaxPerCaller: s.MaxPerCaller, MaxMessage: int(f.MaxBody), Log: log,
+		MaxChildren: s.MaxProcesses, MaxPerCaller: s.MaxPerCaller, MaxSessions: s.MaxSessions, MaxMessage: int(f.MaxBody), Log: log,
 	}
 	if s.Dir != "" {
 		c.Dir = f.source.within(s.Dir)
@@ -33,19 +33,40 @@ type commandPool struct {
 }
 
 type usedCommand struct {
-	*forward.Command
-	uses int
+	*forward.Era
+	command *forward.Command
+	uses    int
+}
+
+// Close ends what is translated first, and then the processes.
+func (u *usedCommand) Close() {
+	u.Era.Close()
+	u.command.Close()
+}
+
+// newCommand makes the upstream for a command.
+func newCommand(c forward.CommandConfig, protocol forward.Protocol) (*usedCommand, error) {
+	command, err := forward.NewCommand(c)
+	if err != nil {
+		return nil, err
+	}
+	either, err := forward.NewEra(forward.EraConfig{Name: c.Name, Upstream: command, Protocol: protocol, IdleTimeout: c.IdleTimeout,
+		MaxPerCaller: c.MaxPerCaller, MaxMessage: c.MaxMessage, Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	return &usedCommand{Era: either, command: command}, nil
 }
 
 // get returns the upstream for a command, and what lets go of it again: after the
 // last use its processes end.
-func (p *commandPool) get(c forward.CommandConfig) (http.Handler, io.Closer, error) {
+func (p *commandPool) get(c forward.CommandConfig, protocol forward.Protocol) (http.Handler, io.Closer, error) {
 	if p == nil {
-		command, err := forward.NewCommand(c)
+		one, err := newCommand(c, protocol)
 		if err != nil {
 			return nil, nil, err
 		}
-		return command, closerFunc(command.Close), nil
+		return one, closerFunc(one.Close), nil
 	}
 	log := c.Log
 	c.Log = nil
@@ -54,19 +75,17 @@ func (p *commandPool) get(c forward.CommandConfig) (http.Handler, io.Closer, err
 		return nil, nil, err
 	}
 	c.Log = log
-	key := string(how)
+	key := string(how) + string(protocol)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	one := p.used[key]
 	if one == nil {
-		command, err := forward.NewCommand(c)
-		if err != nil {
+		if one, err = newCommand(c, protocol); err != nil {
 			return nil, nil, err
 		}
 		if p.used == nil {
 			p.used = map[string]*usedCommand{}
 		}
-		one = &usedCommand{Command: command}
 		p.used[key] = one
 	}
 	one.uses++

@@ -202,6 +202,17 @@ type Server struct {
 	// The MCP server itself, http or https. Requests reach it without the
 	// caller's token. Either url or command.
 	URL string `yaml:"url"`
+	// How url is spoken to. streamable: by Streamable HTTP. sse: by the transport of
+	// 2024-11-05; url is then that of the event stream. auto: by streamable, and by
+	// sse where the first initialize is refused with 400, 404 or 405 and a GET of
+	// url opens such a stream. Default streamable.
+	Transport string `yaml:"transport"`
+	// Serve the transport of 2024-11-05 too, for clients that speak nothing newer:
+	// the event stream at path and "/sse", messages at path and "/messages". Each
+	// request is judged like one at path. Such clients cannot step up: give them
+	// tokens that suffice, see advertise. With several replicas the event stream
+	// and its messages must reach the same one. Default false.
+	SSE bool `yaml:"sse"`
 	// A command that speaks MCP on its standard input and output, and its
 	// arguments, which no shell reads. Either url or command.
 	Command []string `yaml:"command"`
@@ -232,6 +243,14 @@ type Server struct {
 	// caller's oldest that is idle; where none is, it is answered with 429.
 	// Default 16.
 	MaxPerCaller int `yaml:"max_per_caller"`
+	// How many sessions there may be in all, on however many processes. Beyond that
+	// new ones are answered with 503. Default 10000.
+	MaxSessions int `yaml:"max_sessions"`
+	// Which generation of the protocol the server speaks. 2025: the revisions up to
+	// 2025-11-25, with sessions. 2026: 2026-07-28. auto: Stile finds out, and again
+	// when the server was down. Clients of the other generation are translated; see
+	// eras.md. Default auto.
+	Protocol string `yaml:"protocol"`
 	// Header fields put on every request to url, such as the server's own
 	// credential.
 	Headers map[string]string `yaml:"headers" secret:"true"`
@@ -255,6 +274,11 @@ const (
 	defaultListen          = "127.0.0.1:8080"
 	defaultAudit           = "stderr"
 	defaultIsolation       = "session"
+	defaultProtocol        = "auto"
+	defaultTransport       = transportStreamable
+	transportStreamable    = "streamable"
+	transportSSE           = "sse"
+	transportAuto          = "auto"
 	advertiseBaseline      = "baseline"
 	advertiseBroad         = "broad"
 	defaultShutdownTimeout = 10 * time.Second
@@ -273,6 +297,8 @@ func (f *File) applyDefaults() {
 	}
 	for i := range f.Servers {
 		setDefault(&f.Servers[i].Value.Isolation, defaultIsolation)
+		setDefault(&f.Servers[i].Value.Protocol, defaultProtocol)
+		setDefault(&f.Servers[i].Value.Transport, defaultTransport)
 		setDefault(&f.Servers[i].Value.Advertise, advertiseBaseline)
 	}
 }

@@ -102,7 +102,7 @@ refusal_window: off
 shutdown_timeout: 1s
 dangerously_open_to_everyone_on_the_network: true
 servers:
-  z: {path: /z, url: "http://127.0.0.1:9000/mcp", headers: {X-Key: "a ${S}"}, advertise: broad, in_band_challenge: true, policy: {baseline: "notes:read"}}
+  z: {path: /z, url: "http://127.0.0.1:9000/mcp", headers: {X-Key: "a ${S}"}, protocol: 2025, advertise: broad, in_band_challenge: true, policy: {baseline: "notes:read"}}
 `, fakeAround(map[string]string{"S": "secret", "K": strings.Repeat("k", 32)}, map[string]string{"hash": strings.Repeat("a", 64) + "\r\n"}))
 	f.source, f.policies, f.Servers[0].Value.Policy = nil, nil, nil
 	want := &File{
@@ -118,7 +118,7 @@ servers:
 		MaxBody: 1 << 20, BodyTimeout: Duration(10 * time.Second), KeepAlive: switchedOff, RefusalWindow: switchedOff,
 		ShutdownTimeout: Duration(time.Second), OpenToEveryone: true,
 		Servers: ordered[Server]{{Name: "z", Value: Server{Path: "/z", URL: "http://127.0.0.1:9000/mcp",
-			Isolation: "session", Headers: map[string]string{"X-Key": "a secret"}, Advertise: "broad", InBandChallenge: true}}},
+			Isolation: "session", Transport: "streamable", Protocol: "2025", Headers: map[string]string{"X-Key": "a secret"}, Advertise: "broad", InBandChallenge: true}}},
 	}
 	if diff := cmp.Diff(want, f, cmp.AllowUnexported(File{})); diff != "" {
 		t.Error(diff)

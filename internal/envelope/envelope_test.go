@@ -3,6 +3,7 @@ package envelope_test
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -145,4 +146,62 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("%q became another message: %q", line, out)
 		}
 	})
+}
+
+// FuzzGrammar wants exactly what the standard library takes for JSON.
+func FuzzGrammar(f *testing.F) {
+	for _, seed := range []string{`{}`, `[1,-0,0.5e+3,true,false,null]`, `"\u00e9\n\/ plain text that is long"`, `"\x"`, `"\u00g0"`, `01`, `1.`, `-`, `[1,]`,
+		`{"a":1,}`, `{"a" : [ ] , "b":{}}`, `{1:2}`, `tru`, "\"\x1f\"", "\"12345678\x00\"", "\"\xff\xfe\"", `"1234567\`, `[[[[]]]`, `1},"x":{"y":1`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		line := []byte(`{"id":1,"result":` + value + `}`)
+		_, err := envelope.Read(line)
+		valid := json.Valid(line)
+		if valid && err != nil && err.Error() == "no JSON" || !valid && err == nil {
+			t.Errorf("valid %t, and Read says %v of %q", valid, err, line)
+		}
+	})
+}
+
+func TestGlimpse(t *testing.T) {
+	for _, c := range []struct {
+		head, tail, id string
+		response       bool
+	}{
+		{`{"jsonrpc":"2.0","id":7,"result":{"text":"long`, `end"}}`, `7`, true},
+		{`{"result":{"text":"long`, `end"},"jsonrpc":"2.0","id":"a\"b"}`, `"a\"b"`, true},
+		{`{"result":{"text":"long`, `end"}, "id" : -7 } `, `-7`, true},
+		{`{"result":{"text":"long`, `"id":7}}`, ``, true},
+		{`{"result":{"text":"long`, `end`, ``, true},
+		{`{"method":"notifications/message","params":{"data":"long`, `,"id":7}`, ``, false},
+		{`noise`, `noise`, ``, true},
+		{``, ``, ``, true},
+	} {
+		id, response := envelope.Glimpse([]byte(c.head), []byte(c.tail))
+		if string(id) != c.id || response != c.response {
+			t.Errorf("%s...%s: id %s, a response: %t", c.head, c.tail, id, response)
+		}
+	}
+}
+
+func TestDeepMessagesAreRefused(t *testing.T) {
+	for depth, ok := range map[int]bool{900: true, 1_000_000: false} {
+		line := `{"id":1,"result":` + strings.Repeat("[", depth) + strings.Repeat("]", depth) + `}`
+		if _, err := envelope.Read([]byte(line)); (err == nil) != ok {
+			t.Errorf("%d deep: %v", depth, err)
+		}
+	}
+}
+
+func BenchmarkRead(b *testing.B) {
+	line := []byte(`{"jsonrpc":"2.0","id":"000000000007","result":{"content":[{"type":"text","text":"` + strings.Repeat("Nobody minds the quick brown fox. ", 60) + `"}]}}`)
+	b.SetBytes(int64(len(line)))
+	b.ReportAllocs()
+	var m envelope.Message
+	for b.Loop() {
+		if err := m.Read(line); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

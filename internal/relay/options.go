@@ -41,6 +41,9 @@ type Options struct {
 	// sent is false an error refuses the answer; afterwards it drops the message
 	// and ends the stream with Broken.
 	Message func(msg []byte, sent bool) ([]byte, error)
+	// EventID gives an event its id anew; it sees every one that is not empty. An
+	// event whose new id is empty loses it.
+	EventID func(id []byte) []byte
 	// Other is told, before anything is sent, that the body is no message and
 	// will not be seen by Message, or that there is none. An error refuses the
 	// answer.

@@ -59,6 +59,9 @@ func (w *Writer) event(ev sse.Event) error {
 	case out != nil:
 		raw = sse.ReplaceData(raw, nil)
 	}
+	if len(ev.ID) > 0 && w.o.EventID != nil {
+		raw = sse.ReplaceID(raw, w.o.EventID(ev.ID))
+	}
 	if !w.sent && len(bytes.TrimSpace(ev.Data)) == 0 && len(w.held)+len(raw) <= w.o.Inspect {
 		if w.held == nil {
 			w.held = takeBuffer()

@@ -114,3 +114,23 @@ func FuzzReplaceData(f *testing.F) {
 		}
 	})
 }
+
+func TestReplaceID(t *testing.T) {
+	tests := []struct{ name, raw, id, want string }{
+		{"plain", "id: 1\ndata: a\n\n", "new", "id: new\ndata: a\n\n"},
+		{"other lines stay", ": c\nevent: m\nid:1\r\ndata: a\n\n", "new", ": c\nevent: m\nid: new\r\ndata: a\n\n"},
+		{"several become one", "id: 1\ndata: a\nid: 2\rid\n\n", "new", "id: new\ndata: a\n\n"},
+		{"taken away", "id: 1\ndata: a\n\n", "", "data: a\n\n"},
+		{"BOM", "\xEF\xBB\xBFid: 1\n\n", "new", "\xEF\xBB\xBFid: new\n\n"},
+		{"LF does not join CR", "data: a\rid: 1\n\n", "", "data: a\r\n\n"},
+		{"no blank line", "id: 1", "new", "id: new\n"},
+		{"none", "data: id: 1\n\n", "new", "data: id: 1\n\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := string(sse.ReplaceID([]byte(tt.raw), []byte(tt.id))); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

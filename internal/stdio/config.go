@@ -41,13 +41,16 @@ type Config struct {
 	// Grace is how long each step of Stop waits before the next: after the input
 	// was closed, and after SIGTERM. Default 2 s.
 	Grace time.Duration
-	// WriteTimeout is how long the child may leave a message unread before it
-	// counts as hung and is killed. Default 30 s.
+	// WriteTimeout is how long the child may leave a message unread, at least,
+	// before it counts as hung and is killed; twice as long at most. Default 30 s.
 	WriteTimeout time.Duration
 	// Receive is called for each line that may be a message, in order and by one
 	// goroutine; the child's output is not read meanwhile. It must not keep line.
 	// An error says that the line is no message; it is logged. Required.
 	Receive func(line []byte) error
+	// TooLong is called, as Receive is, for each line over MaxLine, with the first
+	// and the last 512 bytes of it, or what there is. Optional.
+	TooLong func(head, tail []byte)
 	// Keeper ends what is left of the child's process group when this process was
 	// killed. Optional.
 	Keeper *Keeper

@@ -1,7 +1,6 @@
 package stdio
 
 import (
-	"os"
 	"os/exec"
 	"runtime"
 	"sync"
@@ -49,10 +48,10 @@ const (
 
 // awaitExit returns when the child has ended, and leaves it to be reaped, so that
 // its number, which is that of its group, is not another's yet.
-func awaitExit(p *os.Process) {
+func awaitExit(cmd *exec.Cmd) {
 	var info [128]byte
 	for {
-		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, waitPID, uintptr(p.Pid),
+		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, waitPID, uintptr(cmd.Process.Pid),
 			uintptr(unsafe.Pointer(&info)), waitExited|waitNoReap, 0, 0)
 		if errno != syscall.EINTR {
 			return

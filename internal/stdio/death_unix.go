@@ -2,6 +2,14 @@
 
 package stdio
 
-import "syscall"
+import (
+	"os/exec"
+	"syscall"
+)
 
 func setDeathSignal(*syscall.SysProcAttr) {}
+
+// awaitExit returns when the child has ended. It is reaped here too: what is left
+// of its group is killed right after, while the kernel gives no new process the
+// number of a group that somebody is in.
+func awaitExit(cmd *exec.Cmd) { _ = cmd.Wait() }

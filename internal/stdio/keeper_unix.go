@@ -4,12 +4,12 @@ package stdio
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // keeperScript reads "+ GROUP" and "- GROUP" until its input ends, which happens
@@ -37,7 +37,7 @@ for group in $groups; do kill -s KILL -- "-$group"; done
 type Keeper struct {
 	mu     sync.Mutex
 	cmd    *exec.Cmd
-	in     io.WriteCloser
+	in     *os.File
 	closed bool
 }
 
@@ -62,27 +62,43 @@ func (k *Keeper) remove(pid int) {
 	k.tell("-", pid)
 }
 
+// tell writes one line to the keeper. One that does not take it, because somebody
+// stopped or killed it, is given up; the next child starts another.
 func (k *Keeper) tell(sign string, pid int) {
-	if k.in != nil {
-		_, _ = fmt.Fprintln(k.in, sign, pid) // it is gone: nothing to be done
+	if k.in == nil {
+		return
+	}
+	_ = k.in.SetWriteDeadline(time.Now().Add(keeperPatience))
+	if _, err := fmt.Fprintln(k.in, sign, pid); err != nil {
+		slog.Warn("the keeper of child processes is gone", "error", err)
+		k.end()
 	}
 }
 
+// keeperPatience is how long the keeper may leave its input unread, of which there
+// is next to nothing.
+const keeperPatience = time.Second
+
 func (k *Keeper) start() {
+	theirs, in, err := os.Pipe()
+	if err != nil {
+		slog.Warn("no keeper for child processes", "error", err)
+		return
+	}
+	defer theirs.Close()
 	cmd := exec.Command("/bin/sh", "-c", keeperScript)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	in, err := cmd.StdinPipe()
-	if err == nil {
-		children.Lock()
-		if err = cmd.Start(); err == nil {
-			children.pids[cmd.Process.Pid] = true
-		}
-		children.Unlock()
+	cmd.Stdin = theirs
+	children.Lock()
+	if err = cmd.Start(); err == nil {
+		children.pids[cmd.Process.Pid] = true
 	}
+	children.Unlock()
 	if err != nil {
 		slog.Debug("no keeper for child processes", "error", err)
+		in.Close()
 		k.closed = true
 		return
 	}
@@ -94,6 +110,10 @@ func (k *Keeper) Close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.closed = true
+	k.end()
+}
+
+func (k *Keeper) end() {
 	if k.cmd == nil {
 		return
 	}

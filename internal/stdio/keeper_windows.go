@@ -1,6 +1,6 @@
 package stdio
 
-// Keeper does nothing on Windows: children notice that their input has ended.
+// Keeper does nothing on Windows, where job objects end with this process.
 type Keeper struct{}
 
 func (*Keeper) add(int)    {}

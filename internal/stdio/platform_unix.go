@@ -5,6 +5,7 @@ package stdio
 import (
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 )
 
@@ -26,12 +27,39 @@ func setGroup(cmd *exec.Cmd) {
 	setDeathSignal(cmd.SysProcAttr)
 }
 
-// terminate asks the whole group to end.
-func terminate(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGTERM) }
+// group is the process group of a child. Its number, that of the child, must not
+// be used once the child was reaped: it may be another's then.
+type group struct {
+	mu     sync.Mutex
+	pid    int
+	reaped bool
+}
 
-// kill ends the whole group. It must not be called once the child was reaped and
-// its number may be another's.
-func kill(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
+func newGroup(p *os.Process) *group { return &group{pid: p.Pid} }
+
+// terminate asks the whole group to end.
+func (g *group) terminate() { g.signal(syscall.SIGTERM) }
+
+// kill ends the whole group.
+func (g *group) kill() { g.signal(syscall.SIGKILL) }
+
+func (g *group) signal(s syscall.Signal) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.reaped {
+		_ = syscall.Kill(-g.pid, s)
+	}
+}
+
+// reap waits for the child, kills what is left of its group, and reaps it.
+func (g *group) reap(cmd *exec.Cmd) {
+	awaitExit(cmd)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_ = syscall.Kill(-g.pid, syscall.SIGKILL)
+	_ = cmd.Wait() // its error is in ProcessState, or that there was a Wait before
+	g.reaped = true
+}
 
 // signalName is the name of the signal that ended a process, if one did.
 func signalName(s *os.ProcessState) string {

@@ -19,10 +19,12 @@ const drainTime = 500 * time.Millisecond
 type Process struct {
 	config Config
 	cmd    *exec.Cmd
+	group  *group
 	log    *slog.Logger
 
 	stdin   *os.File
 	writing chan struct{} // held by the writer
+	writeBy time.Time     // the deadline that stdin has, of the writer
 	stdout  *os.File
 	stderr  *os.File
 
@@ -115,6 +117,7 @@ func (p *Process) launch() error {
 		children.Lock()
 		if err = start(p.cmd); err == nil {
 			children.pids[p.cmd.Process.Pid] = true
+			p.group = newGroup(p.cmd.Process)
 		}
 		children.Unlock()
 	}
@@ -159,9 +162,7 @@ func (p *Process) run() {
 // reapChild waits for the child, ends what is left of its group, and reaps it.
 func (p *Process) reapChild() {
 	pid := p.cmd.Process.Pid
-	awaitExit(p.cmd.Process)
-	kill(p.cmd.Process)
-	_ = p.cmd.Wait() // its error is in ProcessState
+	p.group.reap(p.cmd)
 	children.Lock()
 	delete(children.pids, pid)
 	children.Unlock()
@@ -183,15 +184,11 @@ func (p *Process) supervise() {
 	if p.ends(p.config.Grace) {
 		return
 	}
-	terminate(p.cmd.Process)
+	p.group.terminate()
 	if p.ends(p.config.Grace) {
 		return
 	}
-	select {
-	case <-p.exited: // reaped: its number may be another's
-	default:
-		kill(p.cmd.Process)
-	}
+	p.group.kill()
 	<-p.exited
 }
 
@@ -255,16 +252,21 @@ var ErrGone = errors.New("the child process is gone")
 // Send writes one message; line ends with the only line feed in it. Concurrent
 // calls are served one after the other. It returns an error and writes nothing
 // when ctx ends before its turn, and ErrGone when the child is gone. A child that
-// leaves its input unread for WriteTimeout is ended.
+// leaves its input unread for WriteTimeout, or twice as long at most, is ended. line
+// is not kept.
 func (p *Process) Send(ctx context.Context, line []byte) error {
 	select {
-	case p.writing <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-p.stop:
-		return ErrGone
-	case <-p.exited:
-		return ErrGone
+	case p.writing <- struct{}{}: // most often
+	default:
+		select {
+		case p.writing <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.stop:
+			return ErrGone
+		case <-p.exited:
+			return ErrGone
+		}
 	}
 	defer func() { <-p.writing }()
 	select {
@@ -272,7 +274,10 @@ func (p *Process) Send(ctx context.Context, line []byte) error {
 		return ErrGone
 	default:
 	}
-	_ = p.stdin.SetWriteDeadline(time.Now().Add(p.config.WriteTimeout))
+	if now := time.Now(); p.writeBy.Sub(now) < p.config.WriteTimeout {
+		p.writeBy = now.Add(2 * p.config.WriteTimeout) // not anew for each message
+		_ = p.stdin.SetWriteDeadline(p.writeBy)
+	}
 	_, err := p.stdin.Write(line)
 	switch {
 	case err == nil:

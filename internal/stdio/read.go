@@ -18,6 +18,8 @@ const (
 	keepLine = 64 << 10
 	// showLine is how much of a line that is no message is logged.
 	showLine = 200
+	// endLength is how much of either end of a line that is too long is kept.
+	endLength = 512
 )
 
 // lines reads lines of any length with bounded memory.
@@ -25,6 +27,8 @@ type lines struct {
 	r   *bufio.Reader
 	max int
 	buf []byte // the beginning of a line longer than the reader's buffer
+	// head and tail are the ends of the last line that was skipped.
+	head, tail []byte
 }
 
 // next returns the next line without its end, LF or CR LF, or how long it was when
@@ -42,8 +46,10 @@ func (l *lines) next() (line []byte, skipped int64, err error) {
 			return l.fit(part)
 		case skipped > 0:
 			skipped += int64(len(part))
+			l.keepTail(part)
 		case len(l.buf)+len(part) > l.max+len("\r\n"):
 			skipped = int64(len(l.buf) + len(part))
+			l.keepEnds(append(l.buf, part...))
 			l.buf = nil
 		default:
 			l.buf = append(l.buf, part...)
@@ -64,9 +70,23 @@ func (l *lines) fit(line []byte) ([]byte, int64, error) {
 	line = bytes.TrimSuffix(line, []byte{'\n'})
 	line = bytes.TrimSuffix(line, []byte{'\r'})
 	if len(line) > l.max {
+		l.keepEnds(line)
 		return nil, int64(len(line)), nil
 	}
 	return line, 0, nil
+}
+
+// keepEnds keeps both ends of a line that is skipped.
+func (l *lines) keepEnds(line []byte) {
+	l.head = bytes.Clone(line[:min(len(line), endLength)])
+	l.tail = l.tail[:0]
+	l.keepTail(line)
+}
+
+// keepTail keeps the end of what was kept and part.
+func (l *lines) keepTail(part []byte) {
+	l.tail = append(l.tail, part[max(0, len(part)-endLength):]...)
+	l.tail = append(l.tail[:0], l.tail[max(0, len(l.tail)-endLength):]...)
 }
 
 // readOutput hands every line of standard output that may be a message on, until
@@ -82,6 +102,9 @@ func (p *Process) readOutput() {
 			return
 		case skipped > 0:
 			noise.say(slog.LevelWarn, "line skipped: too long", "bytes", skipped, "limit", l.max)
+			if p.config.TooLong != nil {
+				p.config.TooLong(l.head, l.tail)
+			}
 			continue
 		}
 		line = bytes.TrimSpace(line)

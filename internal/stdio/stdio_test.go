@@ -493,6 +493,47 @@ func TestKilledGatewayTakesChildrenWithIt(t *testing.T) {
 	waitDead(t, grandchild)
 }
 
+// TestKeeperIsReplaced kills the keeper: the next child has another one.
+func TestKeeperIsReplaced(t *testing.T) {
+	keeper := new(stdio.Keeper)
+	defer keeper.Close()
+	run := func() {
+		c := shell(`echo '{}'; cat`)
+		c.Keeper = keeper
+		r := start(t, c)
+		r.next(t)
+		r.Stop(t.Context())
+	}
+	run()
+	first := keeperPID(t)
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	waitDead(t, first)
+	run() // notices, when it tells it of the child
+	run()
+	if second := keeperPID(t); second == first || isDead(t, second) {
+		t.Errorf("keeper %d was not replaced", first)
+	}
+}
+
+// keeperPID finds the keeper among the children of this process.
+func keeperPID(t *testing.T) int {
+	t.Helper()
+	out, err := exec.Command("ps", "-o", "pid=,args=", "--ppid", strconv.Itoa(os.Getpid())).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if pid := 0; strings.Contains(line, "read -r sign group") {
+			fmt.Sscan(line, &pid)
+			return pid
+		}
+	}
+	t.Fatalf("no keeper among\n%s", out)
+	return 0
+}
+
 func TestSendToAChildThatDoesNotRead(t *testing.T) {
 	config := shell(`echo '{}'; exec sleep 1000`)
 	config.WriteTimeout = 100 * time.Millisecond
