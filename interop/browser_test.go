@@ -90,7 +90,7 @@ func (b *browser) see(selector string) {
 // heading waits for a page with this first heading.
 func (b *browser) heading(text string) {
 	b.t.Helper()
-	b.do("waiting for the page "+text, chromedp.WaitVisible(chromedp.Search(fmt.Sprintf("//h1[normalize-space(.)=%q]", text))))
+	b.do("waiting for the page "+text, chromedp.WaitVisible(chromedp.Search(fmt.Sprintf("//h1[.=%q]", text))))
 }
 
 // fill types into the field of an id.
@@ -99,10 +99,10 @@ func (b *browser) fill(id, text string) {
 	b.do("filling in "+id, chromedp.SendKeys(chromedp.CSS("#"+id), text))
 }
 
-// click presses the button or follows the link with this text.
+// click presses the first button, link or label that has this text in it.
 func (b *browser) click(text string) {
 	b.t.Helper()
-	b.do("clicking "+text, chromedp.Click(chromedp.Search(fmt.Sprintf("(//button|//a)[starts-with(normalize-space(.),%q)]", text))))
+	b.do("clicking "+text, chromedp.Click(chromedp.Search(fmt.Sprintf("(//button|//a|//label)[contains(.,%q)]", text))))
 }
 
 // text is all that the page says.
@@ -118,15 +118,15 @@ func (b *browser) tabTo(target string) {
 	b.t.Helper()
 	var seen []string
 	for range 30 {
-		if now := b.focused(); now == target {
-			// What has the focus has to be seen to have it.
-			if outline := evaluate[string](b, "getComputedStyle(document.activeElement).outlineStyle"); outline == "none" {
-				b.t.Errorf("nothing shows that %s has the focus", target)
-			}
-			return
-		} else {
-			seen = append(seen, now)
+		now := b.focused()
+		// What has the focus has to be seen to have it.
+		if now == target && evaluate[string](b, "getComputedStyle(document.activeElement).outlineStyle") == "none" {
+			b.t.Errorf("nothing shows that %s has the focus", target)
 		}
+		if now == target {
+			return
+		}
+		seen = append(seen, now)
 		b.do("pressing Tab", chromedp.KeyEvent(kb.Tab))
 	}
 	b.t.Fatalf("Tab never reached %q, only %q", target, seen)
@@ -173,7 +173,7 @@ func (b *browser) look(name string) {
 func scheme(value string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}}})
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}}}) //nolint:misspell // CSS's spelling
 		return err
 	})
 }

@@ -19,9 +19,10 @@ type stileConfig struct {
 	upstream string // URL of the MCP server
 	command  string // or the command that runs it, as a YAML list
 	server   string // further lines of the server, indented by nothing
-	issuer   string
+	issuer   string // empty: the embedded authorization server
 	asking   string // further lines of the issuer, indented by nothing
 	options  string // further lines of the file's top level
+	address  string // where it listens; empty: a free one
 	policy   string // the policy's lines, indented by nothing
 }
 
@@ -34,7 +35,10 @@ func startStile(t *testing.T, config stileConfig) *gateway {
 	if path == "" {
 		path = build(t, "github.com/stile-mcp/stile/cmd/stile")
 	}
-	address := freeAddress(t)
+	address := config.address
+	if address == "" {
+		address = freeAddress(t)
+	}
 	file := filepath.Join(t.TempDir(), "stile.yaml")
 	if err := os.WriteFile(file, []byte(config.yaml(address, t.TempDir())), 0o600); err != nil {
 		t.Fatal(err)
@@ -52,9 +56,7 @@ func (c stileConfig) yaml(address, dataDir string) string {
 		"public_url: http://" + address,
 		"data_dir: " + dataDir,
 		c.options,
-		"issuers:",
-		"  - issuer: " + c.issuer,
-		indent(c.asking, "    "),
+		c.issuers(),
 		"servers:",
 		"  notes:",
 		"    path: /mcp",
@@ -63,6 +65,15 @@ func (c stileConfig) yaml(address, dataDir string) string {
 		"    policy:",
 		indent(c.policy, "      "),
 	}, "\n") + "\n"
+}
+
+// issuers are the lines that say who may issue tokens: without an issuer the
+// embedded authorization server does.
+func (c stileConfig) issuers() string {
+	if c.issuer == "" {
+		return ""
+	}
+	return "issuers:\n  - issuer: " + c.issuer + "\n" + indent(c.asking, "    ")
 }
 
 // target is the line that says where the MCP server is.

@@ -19,7 +19,7 @@ import (
 func consentPage(t *testing.T, s *site, request portal.Request) (*person, answer) {
 	t.Helper()
 	s.add("ada")
-	s.core.next = request
+	s.Core.Ask(request)
 	p := s.person()
 	page := p.signIn(p.get("/authorize"), "ada", password)
 	if page.status != http.StatusOK {
@@ -32,8 +32,8 @@ func TestRefusal(t *testing.T) {
 	s := newSite(t, nil)
 	p, page := consentPage(t, s, claude)
 	done := p.decide(page, "deny")
-	if done.leavesTo() != "https://claude.ai/callback?error=access_denied" || !strings.Contains(done.body, "You refused") || s.core.refused != 1 || len(s.core.allowed) != 0 {
-		t.Errorf("%d %s, refused %d, allowed %v", done.status, done.leavesTo(), s.core.refused, s.core.allowed)
+	if done.leavesTo() != "https://claude.ai/callback?error=access_denied" || !strings.Contains(done.body, "You refused") || s.Core.Log().Refused != 1 || len(s.Core.Log().Allowed) != 0 {
+		t.Errorf("%d %s, refused %d, allowed %v", done.status, done.leavesTo(), s.Core.Log().Refused, s.Core.Log().Allowed)
 	}
 }
 
@@ -55,11 +55,11 @@ func TestWhatIsMarkedIsGranted(t *testing.T) {
 		values["scope"] = c.scope
 		p.post("/authserver/consent", values)
 		got := "-"
-		if len(s.core.allowed) > 0 {
-			got = strings.Join(s.core.allowed[0], " ")
+		if len(s.Core.Log().Allowed) > 0 {
+			got = strings.Join(s.Core.Log().Allowed[0], " ")
 		}
-		if got != c.want || (c.want == "-") != (s.core.refused == 1) {
-			t.Errorf("%s: granted %s, refused %d, want %s", name, got, s.core.refused, c.want)
+		if got != c.want || (c.want == "-") != (s.Core.Log().Refused == 1) {
+			t.Errorf("%s: granted %s, refused %d, want %s", name, got, s.Core.Log().Refused, c.want)
 		}
 	}
 }
@@ -68,7 +68,7 @@ func TestAnyOtherDecisionIsNone(t *testing.T) {
 	s := newSite(t, nil)
 	p, page := consentPage(t, s, claude)
 	for _, decision := range []string{"", "ALLOW", "yes"} {
-		if a := p.decide(page, decision); a.status != http.StatusForbidden || len(s.core.allowed)+s.core.refused != 0 {
+		if a := p.decide(page, decision); a.status != http.StatusForbidden || len(s.Core.Log().Allowed)+s.Core.Log().Refused != 0 {
 			t.Errorf("%q: %d", decision, a.status)
 		}
 	}
@@ -83,8 +83,9 @@ func TestStepUpShowsWhatIsNew(t *testing.T) {
 		t.Errorf("first login:\n%s", page.body)
 	}
 	p.decide(page, "allow")
-	s.core.next = claude
-	s.core.next.Scopes = append(slices.Clone(first.Scopes), claude.Scopes...)
+	more := claude
+	more.Scopes = append(slices.Clone(first.Scopes), claude.Scopes...)
+	s.Core.Ask(more)
 	page = p.get("/authorize")
 	news, before, ok := strings.Cut(page.body, "You allowed before")
 	if !ok || !strings.Contains(before, "notes:read") || strings.Contains(news, "notes:read") || !strings.Contains(news, "New in this request") ||
@@ -92,7 +93,7 @@ func TestStepUpShowsWhatIsNew(t *testing.T) {
 		t.Fatalf("step-up:\n%s", page.body)
 	}
 	p.decide(page, "allow")
-	if got := strings.Join(s.core.allowed[1], " "); got != "notes:read notes:write notes:export" {
+	if got := strings.Join(s.Core.Log().Allowed[1], " "); got != "notes:read notes:write notes:export" {
 		t.Errorf("granted %s", got)
 	}
 }
@@ -107,15 +108,15 @@ func TestRevokedMeanwhile(t *testing.T) {
 	grants := p.get("/authserver/grants")
 	p.post("/authserver/revoke", grants.fill(t, "/authserver/revoke"))
 	p.decide(page, "allow")
-	if len(s.core.allowed) != 1 || s.core.refused != 1 {
-		t.Errorf("granted %v", s.core.allowed)
+	if len(s.Core.Log().Allowed) != 1 || s.Core.Log().Refused != 1 {
+		t.Errorf("granted %v", s.Core.Log().Allowed)
 	}
 }
 
 func TestScopesOfGroups(t *testing.T) {
 	fake := &fakeProvider{person: people.Person{Subject: "oidc-1", Name: "ada@example.com", Scopes: []string{"notes:export"}}}
 	s := newSite(t, func(c *portal.Config) { c.Accounts, c.Provider = nil, fake })
-	s.core.next = claude
+	s.Core.Ask(claude)
 	p := s.person()
 	page := p.throughProvider(p.get("/authorize"))
 	if !strings.Contains(page.body, "Not yours to allow") || !strings.Contains(page.body, "ada@example.com") {
@@ -124,8 +125,8 @@ func TestScopesOfGroups(t *testing.T) {
 	values := page.fill(t, "/authserver/consent", "decision", "allow")
 	values.Add("scope", "notes:write")
 	p.post("/authserver/consent", values)
-	if len(s.core.allowed) != 1 || strings.Join(s.core.allowed[0], " ") != "notes:export" {
-		t.Errorf("granted %v", s.core.allowed)
+	if len(s.Core.Log().Allowed) != 1 || strings.Join(s.Core.Log().Allowed[0], " ") != "notes:export" {
+		t.Errorf("granted %v", s.Core.Log().Allowed)
 	}
 	fake.person.Scopes = []string{}
 	p = s.person()
@@ -182,12 +183,12 @@ func TestGrantsAreSeenAndRevoked(t *testing.T) {
 	s.add("bob")
 	bob := s.person()
 	own := bob.signIn(bob.get("/authserver/signin"), "bob", password)
-	if a := bob.post("/authserver/revoke", url.Values{"form": {own.fill(t, "/authserver/signout").Get("form")}, "grant": values["grant"]}); a.status != http.StatusNotFound || len(s.core.ended) != 0 {
+	if a := bob.post("/authserver/revoke", url.Values{"form": {own.fill(t, "/authserver/signout").Get("form")}, "grant": values["grant"]}); a.status != http.StatusNotFound || len(s.Core.Log().Revoked) != 0 {
 		t.Errorf("bob ended it: %d", a.status)
 	}
 	after := p.post("/authserver/revoke", values)
-	if after.status != http.StatusOK || !strings.Contains(after.body, "The access of Claude was revoked.") || !strings.Contains(after.body, "You have allowed nothing yet") || len(s.core.ended) != 1 {
-		t.Errorf("%d %v\n%s", after.status, s.core.ended, after.body)
+	if after.status != http.StatusOK || !strings.Contains(after.body, "The access of Claude was revoked.") || !strings.Contains(after.body, "You have allowed nothing yet") || len(s.Core.Log().Revoked) != 1 {
+		t.Errorf("%d %v\n%s", after.status, s.Core.Log().Revoked, after.body)
 	}
 	if out := s.person().post("/authserver/revoke", values); out.status != http.StatusForbidden {
 		t.Errorf("nobody: %d", out.status)
@@ -227,14 +228,14 @@ func (p *person) throughProvider(page answer) answer {
 func TestProvider(t *testing.T) {
 	fake := &fakeProvider{person: people.Person{Subject: "oidc-1", Name: "ada@example.com"}}
 	s := newSite(t, func(c *portal.Config) { c.Provider = fake })
-	s.core.next = claude
+	s.Core.Ask(claude)
 	p := s.person()
 	page := p.throughProvider(p.get("/authorize"))
 	if !strings.HasPrefix(page.path, "/authserver/consent?request=") || !strings.Contains(page.body, "ada@example.com") {
 		t.Fatalf("%d %s", page.status, page.path)
 	}
-	if p.decide(page, "allow"); len(s.core.who) != 1 || s.core.who[0].Subject != "oidc-1" {
-		t.Errorf("%v", s.core.who)
+	if p.decide(page, "allow"); len(s.Core.Log().Who) != 1 || s.Core.Log().Who[0].Subject != "oidc-1" {
+		t.Errorf("%v", s.Core.Log().Who)
 	}
 	// An answer that another browser was sent.
 	p.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }

@@ -12,7 +12,7 @@ import (
 func TestSignInConsentAndLeave(t *testing.T) {
 	s := newSite(t, nil)
 	ada := s.add("ada")
-	s.core.next = claude
+	s.Core.Ask(claude)
 	p := s.person()
 	page := p.get("/authorize")
 	if page.status != http.StatusOK || !strings.HasPrefix(page.path, "/authserver/signin?request=") || !strings.Contains(page.body, "Claude") {
@@ -35,11 +35,11 @@ func TestSignInConsentAndLeave(t *testing.T) {
 	if done.status != http.StatusOK || done.leavesTo() != "https://claude.ai/callback?code=c0de&state=x" {
 		t.Fatalf("%d %s", done.status, done.body)
 	}
-	if len(s.core.allowed) != 1 || strings.Join(s.core.allowed[0], " ") != "notes:write notes:export" || s.core.who[0].Subject != ada.Subject {
-		t.Errorf("granted %v to %v", s.core.allowed, s.core.who)
+	if len(s.Core.Log().Allowed) != 1 || strings.Join(s.Core.Log().Allowed[0], " ") != "notes:write notes:export" || s.Core.Log().Who[0].Subject != ada.Subject {
+		t.Errorf("granted %v to %v", s.Core.Log().Allowed, s.Core.Log().Who)
 	}
 	// The same form again answers nothing.
-	if again := p.decide(page, "allow"); again.status != http.StatusNotFound || again.leavesTo() != "" || len(s.core.allowed) != 1 {
+	if again := p.decide(page, "allow"); again.status != http.StatusNotFound || again.leavesTo() != "" || len(s.Core.Log().Allowed) != 1 {
 		t.Errorf("sent twice: %d", again.status)
 	}
 	// Signed in once, the next request goes to the consent page at once, and is
@@ -52,7 +52,7 @@ func TestSignInConsentAndLeave(t *testing.T) {
 func TestWrongPasswordsTellNothing(t *testing.T) {
 	s := newSite(t, nil)
 	s.add("ada")
-	s.core.next = claude
+	s.Core.Ask(claude)
 	p := s.person()
 	page := p.get("/authorize")
 	known := p.signIn(page, "ada", "wrong password")
@@ -76,7 +76,7 @@ func TestWrongPasswordsTellNothing(t *testing.T) {
 func TestLockOut(t *testing.T) {
 	s := newSite(t, nil)
 	s.add("ada")
-	s.from = far
+	s.From(far)
 	p := s.person()
 	page := p.get("/authserver/signin")
 	for _, name := range []string{"ada", "nobody"} {
@@ -94,7 +94,7 @@ func TestLockOut(t *testing.T) {
 		}
 	}
 	// Elsewhere the right password still works.
-	s.from = "198.51.100.7:1"
+	s.From("198.51.100.7:1")
 	if other := s.person(); other.signIn(other.get("/authserver/signin"), "ada", password).path != "/authserver/grants" {
 		t.Error("locked at another address too")
 	}
@@ -105,7 +105,7 @@ func TestLockOut(t *testing.T) {
 func TestRequestsAreBoundToTheirBrowser(t *testing.T) {
 	s := newSite(t, nil)
 	s.add("ada")
-	s.core.next = claude
+	s.Core.Ask(claude)
 	attacker, victim := s.person(), s.person()
 	page := attacker.get("/authorize")
 	victim.signIn(victim.get("/authserver/signin"), "ada", password)
@@ -118,8 +118,8 @@ func TestRequestsAreBoundToTheirBrowser(t *testing.T) {
 	// Not even with a good form of the victim's own.
 	own := victim.get("/authorize")
 	values := own.fill(t, "/authserver/consent", "decision", "allow", "request", id)
-	if a := victim.post("/authserver/consent", values); a.status != http.StatusNotFound || len(s.core.allowed) != 0 {
-		t.Errorf("consented to another browser's request: %d, %v", a.status, s.core.allowed)
+	if a := victim.post("/authserver/consent", values); a.status != http.StatusNotFound || len(s.Core.Log().Allowed) != 0 {
+		t.Errorf("consented to another browser's request: %d, %v", a.status, s.Core.Log().Allowed)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestFormsNeedTheirBrowser(t *testing.T) {
 	s := newSite(t, nil)
 	s.add("ada")
 	s.add("bob")
-	s.core.next = claude
+	s.Core.Ask(claude)
 	p := s.person()
 	signIn := p.get("/authorize")
 	page := p.signIn(signIn, "ada", password)
@@ -161,14 +161,14 @@ func TestFormsNeedTheirBrowser(t *testing.T) {
 			t.Errorf("%s: %d", name, a.status)
 		}
 	}
-	if len(s.core.allowed) != 0 {
-		t.Fatalf("granted: %v", s.core.allowed)
+	if len(s.Core.Log().Allowed) != 0 {
+		t.Fatalf("granted: %v", s.Core.Log().Allowed)
 	}
 	// Somebody else signs in in another tab: the form of the first is void.
 	p.post("/authserver/signout", page.fill(t, "/authserver/signout"))
 	p.signIn(p.get("/authserver/signin"), "bob", password)
-	if a := p.post("/authserver/consent", values); a.status != http.StatusForbidden || len(s.core.allowed) != 0 {
-		t.Errorf("ada's form sent as bob: %d, %v", a.status, s.core.allowed)
+	if a := p.post("/authserver/consent", values); a.status != http.StatusForbidden || len(s.Core.Log().Allowed) != 0 {
+		t.Errorf("ada's form sent as bob: %d, %v", a.status, s.Core.Log().Allowed)
 	}
 }
 
@@ -201,7 +201,7 @@ func TestNoOpenRedirect(t *testing.T) {
 func TestHeadersOfEveryAnswer(t *testing.T) {
 	s := newSite(t, nil)
 	s.add("ada")
-	s.core.next = claude
+	s.Core.Ask(claude)
 	p := s.person()
 	p.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	for _, path := range []string{"/authserver/signin", "/authserver/consent?request=x", "/authserver/setup?token=x", "/authserver/nothing", "/authserver/provider", "/authserver/grants"} {
@@ -222,16 +222,16 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 // An account that was removed, or got another password, is signed out everywhere.
 func TestChangedAccountsAreSignedOut(t *testing.T) {
 	for name, change := range map[string]func(*site) error{
-		"removed": func(s *site) error { _, err := s.accounts.Remove(s.t.Context(), "ada"); return err },
+		"removed": func(s *site) error { _, err := s.Accounts.Remove(s.t.Context(), "ada"); return err },
 		"new password": func(s *site) error {
-			_, err := s.accounts.SetPassword(s.t.Context(), "ada", "another long password")
+			_, err := s.Accounts.SetPassword(s.t.Context(), "ada", "another long password")
 			return err
 		},
 		"made anew": func(s *site) error {
-			if _, err := s.accounts.Remove(s.t.Context(), "ada"); err != nil {
+			if _, err := s.Accounts.Remove(s.t.Context(), "ada"); err != nil {
 				return err
 			}
-			_, err := s.accounts.Add(s.t.Context(), "ada", password)
+			_, err := s.Accounts.Add(s.t.Context(), "ada", password)
 			return err
 		},
 	} {
@@ -285,11 +285,11 @@ func TestLargeForms(t *testing.T) {
 
 func TestSetupLink(t *testing.T) {
 	s := newSite(t, nil)
-	link, err := s.portal.SetupLink(t.Context())
-	if err != nil || !strings.HasPrefix(link, s.server.URL+"/authserver/setup?token=") {
+	link, err := s.Portal.SetupLink(t.Context())
+	if err != nil || !strings.HasPrefix(link, s.URL+"/authserver/setup?token=") {
 		t.Fatalf("%q, %v", link, err)
 	}
-	path := strings.TrimPrefix(link, s.server.URL)
+	path := strings.TrimPrefix(link, s.URL)
 	p, late := s.person(), s.person()
 	page, other := p.get(path), late.get(path)
 	if page.status != http.StatusOK {
@@ -316,12 +316,12 @@ func TestSetupLink(t *testing.T) {
 	if a := late.get(path); a.status != http.StatusForbidden || !strings.Contains(a.body, "This link cannot be used") {
 		t.Errorf("opened again: %d", a.status)
 	}
-	if again, err := s.portal.SetupLink(t.Context()); again != "" || err != nil {
+	if again, err := s.Portal.SetupLink(t.Context()); again != "" || err != nil {
 		t.Errorf("%q, %v", again, err)
 	}
 	// A link proves nothing in a form that another site sends.
 	s = newSite(t, nil)
-	link, _ = s.portal.SetupLink(t.Context())
+	link, _ = s.Portal.SetupLink(t.Context())
 	token := link[strings.LastIndex(link, "=")+1:]
 	if a := s.person().post("/authserver/setup", url.Values{"token": {token}, "username": {"eve"}, "password": {password}, "again": {password}}); a.status != http.StatusForbidden {
 		t.Errorf("without a page: %d", a.status)
@@ -330,7 +330,7 @@ func TestSetupLink(t *testing.T) {
 
 func TestWithoutAccounts(t *testing.T) {
 	s := newSite(t, func(c *portal.Config) { c.Accounts, c.Provider = nil, &fakeProvider{} })
-	if link, err := s.portal.SetupLink(t.Context()); link != "" || err != nil {
+	if link, err := s.Portal.SetupLink(t.Context()); link != "" || err != nil {
 		t.Errorf("%q, %v", link, err)
 	}
 	p := s.person()

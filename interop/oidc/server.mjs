@@ -17,6 +17,8 @@
 //   OPAQUE    1: access tokens are opaque, so that the resource has to ask for
 //             them at the introspection endpoint, as client "stile" with the
 //             secret "interop-secret"
+//   CLAIMS    what is known of alice, as JSON; the userinfo endpoint tells it to
+//             clients that may ask for email and profile
 //   PAUSE     seconds that seem to pass before each token after the first
 import { generateKeyPairSync } from 'node:crypto';
 import http from 'node:http';
@@ -82,6 +84,7 @@ function pause() {
 function listedScopes() {
   const listed = ['openid'];
   if (env.REFRESH === '1') listed.push('offline_access');
+  if (env.CLAIMS) listed.push('email', 'profile');
   if (env.CEILING === '1') listed.push(...words(env.SCOPES).filter((scope) => !scope.includes('*')));
   return listed;
 }
@@ -94,12 +97,12 @@ function configuration() {
     enabledJWA: { idTokenSigningAlgValues: ['ES256', 'RS256'] },
     responseTypes: ['code'],
     cookies: { keys: ['interop'] },
-    claims: { openid: ['sub'] },
+    claims: { openid: ['sub'], email: ['email', 'email_verified'], profile: ['name', 'groups'] },
     scopes: listedScopes(),
     pkce: { required: () => true },
     rotateRefreshToken: true,
     issueRefreshToken: () => env.REFRESH === '1',
-    findAccount: (_ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+    findAccount: (_ctx, id) => ({ accountId: id, claims: () => ({ ...JSON.parse(env.CLAIMS ?? '{}'), sub: id }) }),
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     formats: { customizers: { jwt: (_ctx, _token, parts) => { parts.payload.iat += pause(); } } },
     ttl: {
@@ -112,7 +115,7 @@ function configuration() {
       introspection: { enabled: true },
       revocation: { enabled: true },
       registration: { enabled: true },
-      userinfo: { enabled: false },
+      userinfo: { enabled: Boolean(env.CLAIMS) },
       clientIdMetadataDocument: { enabled: env.CIMD === '1', ack: 'draft-02' },
       resourceIndicators: {
         enabled: true,
