@@ -215,4 +215,10 @@ rules:
 	if got := p.Baseline().String(); got != "base" {
 		t.Errorf("Baseline = %q", got)
 	}
+	for token, want := range map[string]bool{"base": true, "c": true, "item:{id}": true, "item:7": true, "x:y": true,
+		"item:": false, "item": false, "bas": false, "": false} {
+		if got := p.Knows(token); got != want {
+			t.Errorf("Knows(%q) = %v", token, got)
+		}
+	}
 }

@@ -58,6 +58,12 @@ func (p *Policy) Catalogue() scope.Set {
 	return all
 }
 
+// Knows reports whether a scope is one of those that the policy knows: as it is
+// written, or with values for its variables.
+func (p *Policy) Knows(token string) bool {
+	return slices.ContainsFunc(p.catalogue, func(t scopeText) bool { return t.pattern() == token || t.fits(token) })
+}
+
 // Anonymous reports whether any rule lets calls through without a token.
 func (p *Policy) Anonymous() bool { return p.anonymous }
 

@@ -37,6 +37,9 @@ type File struct {
 	// The protected servers by name. A name is how the log and the audit call a
 	// server: letters, digits, ".", "_" and "-". At least one.
 	Servers ordered[Server] `yaml:"servers"`
+	// What people are told of the scopes when they are asked to grant them.
+	// Default: the scopes by their names alone.
+	Scopes Scopes `yaml:"scopes"`
 	// Further values of the Origin header that are let through, each
 	// "scheme://host[:port]". That of public_url always is; when public_url is on
 	// loopback, so is every loopback origin. "*" is refused.
@@ -192,6 +195,14 @@ type APIKey struct {
 	Subject string `yaml:"subject"`
 	// The scopes the caller has, with spaces between them.
 	Scopes string `yaml:"scopes"`
+}
+
+// Scopes is what people are told of scopes.
+type Scopes struct {
+	// A sentence for each scope, on one line of at most 200 characters, such as
+	// "notes:write: Add and change notes." The scope must be one that a policy
+	// knows, as it is written there or with values for its variables. Default: none.
+	Descriptions map[string]string `yaml:"descriptions"`
 }
 
 // Server is one protected MCP server.

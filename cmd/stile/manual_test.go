@@ -42,7 +42,7 @@ func TestManualIsWhatTheCommentsSay(t *testing.T) {
 // the file a section.
 func TestManualLeavesNothingOut(t *testing.T) {
 	got := manual(t)
-	for _, typ := range []reflect.Type{reflect.TypeFor[File](), reflect.TypeFor[Issuer](), reflect.TypeFor[Introspection](), reflect.TypeFor[Login](), reflect.TypeFor[LoginAllow](),
+	for _, typ := range []reflect.Type{reflect.TypeFor[File](), reflect.TypeFor[Issuer](), reflect.TypeFor[Introspection](), reflect.TypeFor[Login](), reflect.TypeFor[LoginAllow](), reflect.TypeFor[Scopes](),
 		reflect.TypeFor[APIKey](), reflect.TypeFor[Server](), reflect.TypeFor[authorize.Config](), reflect.TypeFor[authorize.Rule]()} {
 		for key := range fieldsOf(typ) {
 			if !strings.Contains(got, "### `"+key+"`") {
@@ -108,6 +108,7 @@ var sections = map[string]struct{ title, text string }{
 	"LoginAllow":    {title: "`login.allow`"},
 	"Introspection": {title: "`issuers[].introspection`"},
 	"APIKey":        {title: "`api_keys[]`"},
+	"Scopes":        {title: "`scopes`"},
 	"Server":        {title: "`servers.NAME`"},
 	"Config":        {title: "`servers.NAME.policy`, or a policy file", text: "Who may do what at a server. See policy.md for examples.\n"},
 	"Rule": {title: "`rules[]` of a policy", text: "A rule names what it is about, by one or more of tools, resources, prompts and\n" +
