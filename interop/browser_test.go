@@ -1,12 +1,18 @@
 package interop_test
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -173,7 +179,7 @@ func (b *browser) look(name string) {
 func scheme(value string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}}}) //nolint:misspell // CSS's spelling
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: value}}})
 		return err
 	})
 }
@@ -214,16 +220,50 @@ func (b *browser) audit(where string) {
 // keep writes a picture of the whole page.
 func (b *browser) keep(path string) {
 	b.t.Helper()
-	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	taken, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	picture, err := png.Decode(bytes.NewReader(taken))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var small bytes.Buffer
+	encoder := png.Encoder{CompressionLevel: png.BestCompression}
+	err = encoder.Encode(&small, fewerColours(picture))
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(path), 0o755)
 	}
 	if err == nil {
-		err = os.WriteFile(path, png, 0o644)
+		err = os.WriteFile(path, small.Bytes(), 0o644)
 	}
 	if err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// fewerColours keeps the 64 colours that a picture has most of, which makes it a
+// third of its size: pages have few, and the edges of letters many.
+func fewerColours(picture image.Image) *image.Paletted {
+	count := map[color.Color]int{}
+	bounds := picture.Bounds()
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			count[picture.At(x, y)]++
+		}
+	}
+	all := slices.SortedFunc(maps.Keys(count), func(a, b color.Color) int { return count[b] - count[a] })
+	reduced := image.NewPaletted(bounds, color.Palette(all[:min(len(all), 64)]))
+	nearest := map[color.Color]uint8{}
+	for c := range count {
+		nearest[c] = uint8(reduced.Palette.Index(c))
+	}
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			reduced.SetColorIndex(x, y, nearest[picture.At(x, y)])
+		}
+	}
+	return reduced
 }
 
 // mustSay holds what the page says against what it has to say.

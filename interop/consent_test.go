@@ -11,6 +11,7 @@ import (
 
 	"github.com/stile-mcp/stile/authserver/portal"
 	"github.com/stile-mcp/stile/authserver/portal/portaltest"
+	"github.com/stile-mcp/stile/authserver/provider"
 )
 
 const (
@@ -32,15 +33,20 @@ type visitor struct {
 	back string // where the client takes answers
 }
 
+// newVisitor is somebody who was never here.
+func newVisitor(t *testing.T, change func(*portal.Config)) *visitor {
+	t.Helper()
+	return &visitor{site: portaltest.NewSite(t, change), back: startCallback(t), browser: startBrowser(t)}
+}
+
 // startVisit makes the first account as its owner does: with the printed link.
 func startVisit(t *testing.T) *visitor {
 	t.Helper()
-	v := &visitor{site: portaltest.NewSite(t, nil), back: startCallback(t)}
+	v := newVisitor(t, nil)
 	link, err := v.site.Portal.SetupLink(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	v.browser = startBrowser(t)
 	v.open(link)
 	v.heading("Create your account")
 	v.look("setup")
@@ -164,4 +170,59 @@ func TestKeyboardOnly(t *testing.T) {
 	v.tabTo("Allow")
 	v.press(kb.Enter)
 	v.returned("notes:write")
+}
+
+// TestSignInThroughAProvider signs alice in at npm oidc-provider, whose userinfo
+// tells her address and groups, and lets her allow what her group may.
+func TestSignInThroughAProvider(t *testing.T) {
+	as := startIssuer(t, `CLAIMS={"email":"alice@example.com","email_verified":true,"groups":["staff"]}`)
+	v := newVisitor(t, func(c *portal.Config) {
+		c.Accounts, c.Provider = nil, registerAt(t, as, c.PublicURL+portal.PathCallback, "@example.com")
+	})
+	v.request("create_note", readNotes, writeNotes)
+	v.heading("Sign in")
+	v.click("Sign in with")
+	v.heading("Example Agent asks for access")
+	v.mustSay("alice@example.com", "Not yours to allow", "Create and change notes")
+	v.click("Allow")
+	v.returned("notes:read")
+	who := v.site.Core.Log().Who[0].Subject
+
+	// Who comes again is the same person.
+	v.request("", readNotes)
+	v.click("Not alice@example.com?")
+	v.heading("Sign in")
+	v.click("Sign in with")
+	v.heading("Example Agent asks for access again")
+	v.click("Allow")
+	v.returned("notes:read")
+	if again := v.site.Core.Log().Who[1].Subject; again != who {
+		t.Errorf("alice was %s, and is %s", who, again)
+	}
+
+	// Whoever is not on a list is known to the provider, and not let in.
+	stranger := newVisitor(t, func(c *portal.Config) {
+		c.Accounts, c.Provider = nil, registerAt(t, as, c.PublicURL+portal.PathCallback, "@example.org")
+	})
+	stranger.request("", readNotes)
+	stranger.click("Sign in with")
+	stranger.heading("You may not sign in here")
+	stranger.look("")
+}
+
+// registerAt makes Stile a client of an issuer, with a secret.
+func registerAt(t *testing.T, as *issuer, callback, allow string) *provider.Provider {
+	t.Helper()
+	var client struct {
+		ID     string `json:"client_id"`
+		Secret string `json:"client_secret"`
+	}
+	as.post(t, "/reg", "application/json", `{"redirect_uris":["`+callback+`"],"application_type":"native",`+
+		`"token_endpoint_auth_method":"client_secret_basic","grant_types":["authorization_code"]}`, &client)
+	p, err := provider.New(provider.Config{Issuer: as.url, ClientID: client.ID, ClientSecret: client.Secret, RedirectURL: callback,
+		AllowEmails: []string{allow}, Groups: map[string][]string{"staff": {"notes:read"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
