@@ -33,6 +33,8 @@ var mayImport = map[string]struct {
 	"challenge":                    {"scope message", "a refusal is words; it decides nothing"},
 	"session":                      {"internal/problem", "a sealed id is bytes; whose it is comes in as a value"},
 	"forward":                      {"message session challenge internal/sse internal/relay internal/stdio internal/envelope internal/era internal/mirror internal/problem", "what is forwarded was decided before"},
+	"store":                        {"", "values by key; what they mean is for others"},
+	"store/storetest":              {"store", "a suite knows what it tests"},
 	"internal/problem":             {"", "a mistake is a value"},
 	"internal/fetch":               {"", "fetching knows no stage"},
 	"internal/mirror":              {"message", "which arguments headers repeat is told by the schema of a tool"},
