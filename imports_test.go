@@ -20,7 +20,7 @@ var mayImport = map[string]struct {
 	why      string
 }{
 	"authserver/browser":           {"", "which browser it is has nothing to do with what is asked there"},
-	"authserver/portal/portaltest": {"authserver/browser authserver/people authserver/portal", "a fake core is a map; everything else is the real thing"},
+	"authserver/portal/portaltest": {"authserver/browser authserver/people authserver/portal store", "a fake core is a map; everything else is the real thing"},
 	"authserver/portal":            {"authserver/browser authserver/pages authserver/people authserver/provider", "what people see knows the protocol by an interface only"},
 	"authserver/provider":          {"authserver/people scope internal/problem", "who signed in elsewhere is a person like any other"},
 	"authserver/people":            {"", "who may sign in has nothing to do with what they sign in for"},

@@ -3,44 +3,16 @@ package control_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/stile-mcp/stile/authserver/control"
 	"github.com/stile-mcp/stile/authserver/people"
+	"github.com/stile-mcp/stile/store"
 )
-
-// records are Records in memory.
-type records struct {
-	mu       sync.Mutex
-	value    []byte
-	revision int
-}
-
-func (m *records) Load(context.Context, string) ([]byte, string, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.revision == 0 {
-		return nil, "", nil
-	}
-	return m.value, fmt.Sprint(m.revision), nil
-}
-
-func (m *records) Swap(_ context.Context, _, revision string, value []byte, _ time.Time) (bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.revision != 0 && fmt.Sprint(m.revision) != revision {
-		return false, nil
-	}
-	m.value, m.revision = value, m.revision+1
-	return true, nil
-}
 
 const password = "correct horse battery"
 
@@ -68,7 +40,7 @@ func serve(t *testing.T, dir string, local *control.Local) func() error {
 func TestAccountsOfARunningServer(t *testing.T) {
 	dir, ctx := folder(t), t.Context()
 	var revoked []string
-	local := &control.Local{Accounts: people.NewAccounts(&records{}), RevokeAll: func(_ context.Context, subject string) error {
+	local := &control.Local{Accounts: people.NewAccounts(store.NewMemory()), RevokeAll: func(_ context.Context, subject string) error {
 		revoked = append(revoked, subject)
 		return nil
 	}}
@@ -122,7 +94,7 @@ func last[T any](_ T, err error) error { return err }
 
 func TestOneServerForAFolder(t *testing.T) {
 	dir := folder(t)
-	local := &control.Local{Accounts: people.NewAccounts(&records{})}
+	local := &control.Local{Accounts: people.NewAccounts(store.NewMemory())}
 	serve(t, dir, local)
 	if _, err := control.Serve(dir, local); err == nil || !strings.Contains(err.Error(), "another server") {
 		t.Errorf("a second one: %v", err)
@@ -138,7 +110,7 @@ func TestLeftSocketIsReplaced(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, control.Socket), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	serve(t, dir, &control.Local{Accounts: people.NewAccounts(&records{})})
+	serve(t, dir, &control.Local{Accounts: people.NewAccounts(store.NewMemory())})
 	if _, err := control.Dial(t.Context(), dir); err != nil {
 		t.Error(err)
 	}
@@ -154,7 +126,7 @@ func TestLongPaths(t *testing.T) {
 // Grants that cannot be ended are told, and the account is gone.
 func TestRemoveThatHalfWorks(t *testing.T) {
 	ctx := t.Context()
-	local := &control.Local{Accounts: people.NewAccounts(&records{}), RevokeAll: func(context.Context, string) error { return errors.New("disk on fire") }}
+	local := &control.Local{Accounts: people.NewAccounts(store.NewMemory()), RevokeAll: func(context.Context, string) error { return errors.New("disk on fire") }}
 	if _, err := local.Add(ctx, "ada", password); err != nil {
 		t.Fatal(err)
 	}

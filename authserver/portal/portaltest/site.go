@@ -18,6 +18,7 @@ import (
 	"github.com/stile-mcp/stile/authserver/browser"
 	"github.com/stile-mcp/stile/authserver/people"
 	"github.com/stile-mcp/stile/authserver/portal"
+	"github.com/stile-mcp/stile/store"
 )
 
 // Site is a portal that listens on loopback until its test ends.
@@ -37,7 +38,7 @@ func NewSite(t testing.TB, change func(*portal.Config)) *Site {
 	s := &Site{Core: &Core{pending: map[string]portal.Request{}, grants: map[string][]portal.Grant{}}}
 	server := httptest.NewUnstartedServer(s)
 	s.URL = "http://" + server.Listener.Addr().String()
-	records := NewRecords()
+	records := store.NewMemory()
 	sessions, err := browser.NewSessions(s.URL, records)
 	if err != nil {
 		t.Fatal(err)
