@@ -19,6 +19,8 @@ var mayImport = map[string]struct {
 	packages string
 	why      string
 }{
+	"authserver":                   {"authserver/browser authserver/internal/protocol authserver/pages authserver/people authserver/portal internal/fetch store", "who issues tokens knows nothing of who checks them"},
+	"authserver/internal/protocol": {"store", "the protocol keeps things and knows no people"},
 	"authserver/browser":           {"", "which browser it is has nothing to do with what is asked there"},
 	"authserver/portal/portaltest": {"authserver/browser authserver/people authserver/portal store", "a fake core is a map; everything else is the real thing"},
 	"authserver/portal":            {"authserver/browser authserver/pages authserver/people authserver/provider", "what people see knows the protocol by an interface only"},
