@@ -22,7 +22,8 @@ type answer struct {
 	writer   *relay.Writer
 	cancel   context.CancelFunc
 	status   int
-	patience *patience // nil: the answer is waited for without end
+	patience *patience   // nil: the answer is waited for without end
+	news     *newsStream // where the client waits for news of its lists
 }
 
 // upstreamError is an upstream that could not be asked or whose answer cannot be
@@ -68,6 +69,13 @@ func (a *answer) bring(out *http.Request) error {
 	ending := a.ending()
 	undo := context.AfterFunc(ending, a.end)
 	defer undo()
+	if a.x.grantCounts() {
+		a.x.g.announcer.see(a.x)
+		if a.waits() {
+			a.news = newNews(a.x, a.writer.Insert)
+			defer a.x.g.announcer.watch(a.x, a.news)()
+		}
+	}
 	a.waitFor()
 	err := a.writer.Serve(a.x.s.upstream, out)
 	gaveUp := a.patience.done()
@@ -160,10 +168,15 @@ func (a *answer) sealSession(h http.Header) {
 // ending is done when this answer is to end: when the gateway drains, where it
 // only waits for news, and otherwise when the gateway stops.
 func (a *answer) ending() context.Context {
-	if a.x.call.Kind == message.Stream || a.x.call.Method == "subscriptions/listen" {
+	if a.waits() {
 		return a.x.g.draining
 	}
 	return a.x.g.stopping
+}
+
+// waits reports whether this answer only waits for news.
+func (a *answer) waits() bool {
+	return a.x.call.Kind == message.Stream || a.x.call.Method == "subscriptions/listen"
 }
 
 // end ends an event stream in an orderly way. Any other answer, and a stream whose
@@ -190,6 +203,9 @@ func (a *answer) message(msg []byte, sent bool) ([]byte, error) {
 	if a.x.call.Kind == message.Stream && isBatchOfAnswers(msg) {
 		a.x.g.config.Log.Warn("batch of answers not sent: lists in it could not be filtered", "request_id", a.x.requestID, "server", a.x.s.name)
 		return nil, nil
+	}
+	if a.news != nil && a.x.call.Kind != message.Stream {
+		a.news.acknowledged(msg)
 	}
 	call := a.listCall(msg)
 	if call == nil {

@@ -31,6 +31,7 @@ type Gateway struct {
 	sessions  *session.Sealer
 	audit     *auditLog
 	memory    *refusalMemory
+	announcer announcer
 	config    Config
 	ids       requestIDs
 

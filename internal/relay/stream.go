@@ -107,6 +107,20 @@ func (w *Writer) finishStream() {
 	w.flush()
 }
 
+// Insert sends events of the caller's own between those of the upstream. It returns
+// false, and does nothing, when no event stream has begun, or when it has ended. It
+// waits for a client that does not read, as every write does.
+func (w *Writer) Insert(events []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.phase != streaming || !w.sent {
+		return false
+	}
+	w.sendEvents(events)
+	w.flush()
+	return w.phase == streaming
+}
+
 // End ends an event stream in an orderly way, with last as its final events, and
 // cancels the upstream's request. It returns false, and does nothing, when the
 // answer is no event stream (yet), or has ended.
