@@ -191,7 +191,7 @@ func (a *answer) end() {
 // message sees each JSON-RPC message of the answer. sent says whether any byte
 // has reached the client: until then a refusal can still be a 403.
 func (a *answer) message(msg []byte, sent bool) ([]byte, error) {
-	a.patience.heard()
+	a.patience.heard(msg)
 	if challenge.MayRefuse(msg) {
 		if need, ok := challenge.FromMessage(msg); ok {
 			return a.refusal(need, sent)

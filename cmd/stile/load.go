@@ -44,6 +44,7 @@ func loadBytes(name string, data []byte, around surroundings) (*File, error) {
 	f.applyDefaults()
 	found = append(found, src.locateAll(f.check(), "")...)
 	found = append(found, f.compilePolicies(around)...)
+	found = append(found, f.readCertificates(around)...)
 	if len(found) == 0 {
 		found = f.trial()
 	}

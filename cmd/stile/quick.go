@@ -104,7 +104,7 @@ func (c *serveCommand) runQuick(p *process) error {
 		return err
 	}
 	s := newServer("the command line", p)
-	s.given = f
+	s.given, s.debug = f, c.Debug
 	// Said once, after the line that every serve prints.
 	s.hello = "API key, shown only now: " + key + "\n" +
 		`  send it as "Authorization: Bearer KEY" or "X-API-Key: KEY"` + "\n"
