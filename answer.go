@@ -52,12 +52,10 @@ func newAnswer(x *exchange, cancel context.CancelFunc) *answer {
 		Whole:     isListMethod(x.call.Method),
 		Stream:    x.call.Kind == message.Stream,
 		KeepAlive: x.g.config.KeepAlive,
+		Expire:    x.streamEnd(),
 		Last:      func() []byte { return a.last(expired) },
 		Broken:    func() []byte { return a.last(broken) },
 		Cancel:    cancel,
-	}
-	if x.identity != nil {
-		options.Expire = x.identity.Expiry
 	}
 	a.writer = relay.New(x.w, options)
 	return a
@@ -76,6 +74,7 @@ func (a *answer) bring(out *http.Request) error {
 			defer a.x.g.announcer.watch(a.x, a.news)()
 		}
 	}
+	defer a.x.watchToken(func() { a.writer.End(a.last(expired)) })()
 	a.waitFor()
 	err := a.writer.Serve(a.x.s.upstream, out)
 	gaveUp := a.patience.done()

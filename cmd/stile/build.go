@@ -75,7 +75,12 @@ func (f *File) assemble(log *slog.Logger) (stile.Config, closers, mistakes) {
 		BodyTimeout:   time.Duration(f.BodyTimeout),
 		KeepAlive:     time.Duration(f.KeepAlive),
 		RefusalWindow: time.Duration(f.RefusalWindow),
-		Log:           log,
+		StreamMaxAge:  time.Duration(f.StreamMaxAge),
+
+		ChallengesPerMinute: int(f.ChallengesPerMinute),
+		FailuresPerMinute:   int(f.FailedLoginsPerMinute),
+		StreamsPerCaller:    int(f.StreamsPerCaller),
+		Log:                 log,
 	}
 	for _, origin := range f.CORS.Origins {
 		if origin != anyOrigin {

@@ -79,6 +79,21 @@ type File struct {
 	// with an explanation instead of a second challenge; "off" for never.
 	// Default 60s.
 	RefusalWindow Duration `yaml:"refusal_window" off:"true"`
+	// How often one caller is challenged for more scopes, at once and in every minute
+	// after; then the answer is 429. "off" for no limit. Default 120.
+	ChallengesPerMinute Count `yaml:"challenges_per_minute" off:"true"`
+	// How many bad tokens from one address are answered with 401, at once and in
+	// every minute after; then the answer is 429. Good tokens are always accepted.
+	// Behind a reverse proxy all callers have its address. "off" for no limit.
+	// Default 600.
+	FailedLoginsPerMinute Count `yaml:"failed_logins_per_minute" off:"true"`
+	// How many event streams that wait for news one caller may have open; then the
+	// answer is 429. "off" for no limit. Default 1000.
+	StreamsPerCaller Count `yaml:"streams_per_caller" off:"true"`
+	// When an event stream ends whose token has no known end, such as an API key;
+	// "off" for never. The stream of a token that can be introspected also ends
+	// within two minutes of its revocation. Default 24h.
+	StreamMaxAge Duration `yaml:"stream_max_age" off:"true"`
 	// How long calls under way may take to end when the gateway is stopped. Event
 	// streams are ended at once. Default 10s.
 	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
