@@ -3,7 +3,6 @@ package interop_test
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"testing"
 )
 
@@ -71,17 +70,5 @@ func TestClientsStepUpToCommands(t *testing.T) {
 				})
 			}
 		}
-	}
-}
-
-// TestNewClientOldCommand has clients of 2026-07-28 in front of a command of the
-// 2025 revisions: they are told so in a way that ends in a message for people.
-func TestNewClientOldCommand(t *testing.T) {
-	as := startIssuer(t, "SCOPES=use tools")
-	g := startStile(t, stileConfig{command: commands[0].command(t), issuer: as.url, policy: everythingPolicy})
-	op := operation{kind: "tool", method: "tools/call", asks: "use tools", target: commands[0].tool}
-	r := nodeFlow("client-ts/flow.mjs")(t, g.endpoint, era2026, op)
-	if statuses := r.withStatus(400); r.OK || len(statuses) == 0 || slices.ContainsFunc(r.Exchanges, func(e *exchange) bool { return e.Status >= 500 }) {
-		t.Errorf("%+v\n%s", r, g.program.stderr)
 	}
 }
