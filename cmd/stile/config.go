@@ -267,6 +267,7 @@ type Server struct {
 
 // Defaults of the file; what is not here is the default of the library.
 const (
+	defaultConfigFile      = "stile.yaml"
 	defaultListen          = "127.0.0.1:8080"
 	defaultAudit           = "stderr"
 	defaultIsolation       = "session"

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -38,7 +39,7 @@ const (
 type serveCommand struct {
 	configFlag
 	Debug  bool     `help:"Show every request, answer and message on standard error, without secrets."`
-	Listen string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"With a URL or a command: where to listen. Default: ${default}."`
+	Listen string   `placeholder:"HOST:PORT" help:"With a URL or a command: where to listen. Default: 127.0.0.1:8080."`
 	Env    []string `short:"e" sep:"none" placeholder:"NAME[=VALUE]" help:"With a command: a variable it may see, besides PATH, HOME and the like."`
 	Target []string `arg:"" optional:"" help:"A URL, or after -- a command, to stand in front of instead of a configuration."`
 }
@@ -53,6 +54,9 @@ func (c *serveCommand) run(p *process) error {
 	if len(c.Target) > 0 {
 		return c.runQuick(p)
 	}
+	if c.Listen != "" || c.Env != nil {
+		return usageError{"--listen and --env are for a URL or a command; a configuration has keys for that"}
+	}
 	// From here on a SIGHUP no longer ends the process.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -60,6 +64,9 @@ func (c *serveCommand) run(p *process) error {
 	s := newServer(c.Config, p)
 	s.debug = c.Debug
 	if err := s.open(); err != nil {
+		if _, missing := os.Stat(c.Config); errors.Is(missing, fs.ErrNotExist) && c.Config == defaultConfigFile {
+			return usageError{err.Error() + "\n" + whatToServe}
+		}
 		return err
 	}
 	ctx, cancel := context.WithCancel(p.ctx)
@@ -134,7 +141,10 @@ func (s *server) open() error {
 func (s *server) bind(f *File) error {
 	if s.listener == nil {
 		listener, err := net.Listen("tcp", f.Listen)
-		if err != nil {
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE) && s.given != nil:
+			return fmt.Errorf("%s is taken: give another address with --listen, such as 127.0.0.1:0", f.Listen)
+		case err != nil:
 			return fmt.Errorf("%s: listen: %w", s.path, err)
 		}
 		s.listener, s.listen = listener, f.Listen
