@@ -24,7 +24,8 @@ type Identity struct {
 	Subject string
 	// SubjectKind says what Subject is.
 	SubjectKind SubjectKind
-	// ClientID is the client_id or azp claim, empty when the token has neither.
+	// ClientID is the client_id claim, or else azp, appid or cid; empty when the token has
+	// none of them.
 	ClientID string
 	// Scopes are the granted scopes in the gateway's own vocabulary: the
 	// issuer's prefix is already stripped (DES-07).
