@@ -230,3 +230,16 @@ func TestRequestTimeout(t *testing.T) {
 		t.Errorf("a limit under the timeout: %v", err)
 	}
 }
+
+// TestPing answers as mcp-proxy does, before any credential.
+func TestPing(t *testing.T) {
+	f := newFixture(t, notesPolicy, answerTool)
+	if w := do(t, f.gateway, ask{method: http.MethodGet, path: "/ping"}); w.Code != http.StatusOK || w.Body.String() != "pong" {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+	c := f.config
+	c.Servers[0].Path = "/ping"
+	if _, err := stile.New(c); err == nil {
+		t.Error("a server at /ping was taken")
+	}
+}
