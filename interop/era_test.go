@@ -206,11 +206,11 @@ func askTwice(ctx context.Context, r *mcp.CallToolRequest, _ any) (*mcp.CallTool
 	if err != nil {
 		return nil, nil, err
 	}
-	second, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: "Step 2", RequestedSchema: schemaOf(map[string]any{"color": kind("string")})})
+	second, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: "Step 2", RequestedSchema: schemaOf(map[string]any{"size": kind("string")})})
 	if err != nil {
 		return nil, nil, err
 	}
-	return said(fmt.Sprint(first.Content["name"], " likes ", second.Content["color"])), nil, nil
+	return said(fmt.Sprint(first.Content["name"], " likes ", second.Content["size"])), nil, nil
 }
 
 func kind(name string) map[string]any { return map[string]any{"type": name} }
@@ -228,6 +228,7 @@ func with(property map[string]any, name string, value any) map[string]any {
 // questions are what the tools of the suite ask a client of the 2025 revisions for.
 var questions = map[string]func(in map[string]any) mcp.InputRequest{
 	"test_sampling": func(in map[string]any) mcp.InputRequest {
+		//nolint:staticcheck // deprecated, and what the suite asks for
 		return &mcp.CreateMessageParams{MaxTokens: 100, Messages: []*mcp.SamplingMessage{
 			{Role: "user", Content: &mcp.TextContent{Text: fmt.Sprint(in["prompt"])}}}}
 	},

@@ -20,7 +20,7 @@ func (f *File) newUpstream(e *entry[Server], log *slog.Logger) (http.Handler, io
 		return nil, nil, err
 	}
 	either, err := forward.NewEra(forward.EraConfig{Name: e.Name, Upstream: upstream, Protocol: forward.Protocol(s.Protocol),
-		MaxMessage: int(f.MaxBody), Log: log})
+		IdleTimeout: time.Duration(s.IdleTimeout), MaxPerCaller: s.MaxPerCaller, Log: log})
 	if err != nil {
 		return nil, nil, err
 	}
