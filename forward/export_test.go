@@ -1,8 +1,8 @@
 package forward
 
 import (
-	"io"
 	"context"
+	"io"
 	"net/http"
 )
 
