@@ -119,7 +119,9 @@ func (a *answer) tellCancelled() {
 		Body: append(append([]byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`), x.call.ID...),
 			`,"reason":"the gateway gave up waiting"}}`...)}
 	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
+		switch p := recover(); p {
+		case nil, http.ErrAbortHandler: // it need not answer
+		default:
 			panic(p)
 		}
 	}()

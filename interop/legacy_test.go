@@ -35,16 +35,16 @@ func TestClientsStepUpToLegacyServers(t *testing.T) {
 	as := startIssuer(t, "SCOPES=use tools resources prompts")
 	upstream := legacyServer(t)
 	echo := target{Name: "echo", Arguments: map[string]string{"message": "é😀"}}
-	for _, transport := range []string{"sse", "auto"} {
+	for _, how := range []struct{ transport, era string }{{"sse", era2025}, {"auto", era2025}, {"sse", era2026}} {
 		for name, client := range map[string]flow{"ts": nodeFlow("client-ts/flow.mjs"), "go-sdk": goFlow} {
 			for _, op := range operationsOf(echo, "demo://resource/static/document/features.md", "simple-prompt") {
-				t.Run(transport+"/"+name+"/"+op.kind, func(t *testing.T) {
-					g := startStile(t, stileConfig{upstream: upstream, server: "transport: " + transport, issuer: as.url, policy: everythingPolicy})
+				t.Run(how.transport+"/"+how.era+"/"+name+"/"+op.kind, func(t *testing.T) {
+					g := startStile(t, stileConfig{upstream: upstream, server: "transport: " + how.transport, issuer: as.url, policy: everythingPolicy})
 					before := as.log(t)
-					r := client(t, g.endpoint, era2025, op)
+					r := client(t, g.endpoint, how.era, op)
 					checkLoginsFrom(t, "use", as.since(t, before).Authorizations, g.endpoint, op)
-					checkExchanges(t, r, era2025, op)
-					checkSession(t, r, era2025)
+					checkExchanges(t, r, how.era, op)
+					checkSession(t, r, how.era)
 					if !r.OK || t.Failed() {
 						t.Errorf("%s\nexchanges:\n%s\nstile:\n%s", r.Error, r, g.program.stderr)
 					}
