@@ -270,6 +270,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	go func() { failed <- s.serve(h) }()
 	fmt.Fprintln(out, "stile serves", strings.Join(s.current.Load().endpoints, " "))
 	fmt.Fprint(out, s.hello)
+	endRest()
 	select {
 	case err := <-failed:
 		return err
