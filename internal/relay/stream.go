@@ -38,8 +38,7 @@ func (w *Writer) beginStream() {
 }
 
 // feed takes bytes of an event stream. The events that end in them are sent at
-// once, and together: written one by one, a thousand of them would cost half as
-// much again.
+// once, and together, which saves writes.
 func (w *Writer) feed(p []byte) {
 	w.gather = true
 	err := w.scan.Feed(p, w.event)
