@@ -3,7 +3,7 @@
 GO    ?= go
 LINT  := bin/golangci-lint
 
-.PHONY: build test unit race interop fuzz lint docs setup clean
+.PHONY: build test unit race interop fuzz mutants lint docs setup clean
 
 build:
 	$(GO) build -o bin/stile ./cmd/stile
@@ -33,6 +33,10 @@ FUZZTIME ?= 20s
 FUZZ     ?= .
 fuzz:
 	.ci/fuzz $(FUZZTIME) '$(FUZZ)'
+
+# Takes each defence of docs/threats.md out once and wants its test to fail.
+mutants:
+	$(GO) run ./attack/mutants $(THREATS)
 
 interop/node_modules/.package-lock.json: interop/package-lock.json interop/package.json
 	cd interop && npm ci --no-audit --no-fund

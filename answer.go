@@ -22,7 +22,8 @@ type answer struct {
 	writer   *relay.Writer
 	cancel   context.CancelFunc
 	status   int
-	patience *patience // nil: the answer is waited for without end
+	patience *patience   // nil: the answer is waited for without end
+	news     *newsStream // where the client waits for news of its lists
 }
 
 // upstreamError is an upstream that could not be asked or whose answer cannot be
@@ -51,12 +52,10 @@ func newAnswer(x *exchange, cancel context.CancelFunc) *answer {
 		Whole:     isListMethod(x.call.Method),
 		Stream:    x.call.Kind == message.Stream,
 		KeepAlive: x.g.config.KeepAlive,
+		Expire:    x.streamEnd(),
 		Last:      func() []byte { return a.last(expired) },
 		Broken:    func() []byte { return a.last(broken) },
 		Cancel:    cancel,
-	}
-	if x.identity != nil {
-		options.Expire = x.identity.Expiry
 	}
 	a.writer = relay.New(x.w, options)
 	return a
@@ -68,6 +67,14 @@ func (a *answer) bring(out *http.Request) error {
 	ending := a.ending()
 	undo := context.AfterFunc(ending, a.end)
 	defer undo()
+	if a.x.grantCounts() {
+		a.x.g.announcer.see(a.x)
+		if a.waits() {
+			a.news = newNews(a.x, a.writer.Insert)
+			defer a.x.g.announcer.watch(a.x, a.news)()
+		}
+	}
+	defer a.x.watchToken(func() { a.writer.End(a.last(expired)) })()
 	a.waitFor()
 	err := a.writer.Serve(a.x.s.upstream, out)
 	gaveUp := a.patience.done()
@@ -160,10 +167,15 @@ func (a *answer) sealSession(h http.Header) {
 // ending is done when this answer is to end: when the gateway drains, where it
 // only waits for news, and otherwise when the gateway stops.
 func (a *answer) ending() context.Context {
-	if a.x.call.Kind == message.Stream || a.x.call.Method == "subscriptions/listen" {
+	if a.waits() {
 		return a.x.g.draining
 	}
 	return a.x.g.stopping
+}
+
+// waits reports whether this answer only waits for news.
+func (a *answer) waits() bool {
+	return a.x.call.Kind == message.Stream || a.x.call.Method == "subscriptions/listen"
 }
 
 // end ends an event stream in an orderly way. Any other answer, and a stream whose
@@ -178,7 +190,7 @@ func (a *answer) end() {
 // message sees each JSON-RPC message of the answer. sent says whether any byte
 // has reached the client: until then a refusal can still be a 403.
 func (a *answer) message(msg []byte, sent bool) ([]byte, error) {
-	a.patience.heard()
+	a.patience.heard(msg)
 	if challenge.MayRefuse(msg) {
 		if need, ok := challenge.FromMessage(msg); ok {
 			return a.refusal(need, sent)
@@ -190,6 +202,9 @@ func (a *answer) message(msg []byte, sent bool) ([]byte, error) {
 	if a.x.call.Kind == message.Stream && isBatchOfAnswers(msg) {
 		a.x.g.config.Log.Warn("batch of answers not sent: lists in it could not be filtered", "request_id", a.x.requestID, "server", a.x.s.name)
 		return nil, nil
+	}
+	if a.news != nil && a.x.call.Kind != message.Stream {
+		a.news.acknowledged(msg)
 	}
 	call := a.listCall(msg)
 	if call == nil {

@@ -138,7 +138,8 @@ func TestHeadersThatOnlyTheUpstreamWouldRead(t *testing.T) {
 // TestRefusalsAreSmallInMemory calls many tools with long names that are all
 // challenged. What is remembered of each must not grow with the name.
 func TestRefusalsAreSmallInMemory(t *testing.T) {
-	f := newFixture(t, "baseline: notes:read\nrules:\n  - tools: ['*']\n    scopes: notes:write\n", accepted)
+	f := newFixture(t, "baseline: notes:read\nrules:\n  - tools: ['*']\n    scopes: notes:write\n", accepted,
+		func(c *stile.Config) { c.ChallengesPerMinute = -1 })
 	before := heap()
 	const calls, size = 1000, 16_000
 	long := strings.Repeat("x", size)

@@ -62,6 +62,22 @@ type Config struct {
 	// challenged is answered in-band instead of with a second 403 (DES-28).
 	// Default 60 s; negative: never.
 	RefusalWindow time.Duration
+	// ChallengesPerMinute is how often one caller is challenged for more scopes, at
+	// once and in every minute after; then the answer is 429 with Retry-After (DES-28).
+	// Default 120; negative: without limit.
+	ChallengesPerMinute int
+	// FailuresPerMinute is how many tokens from one address are refused with 401, at
+	// once and in every minute after; then the answer is 429. Tokens that are accepted
+	// always are. Of IPv6 a /64 network counts as one address; behind a proxy all
+	// callers have the proxy's. Default 600; negative: without limit.
+	FailuresPerMinute int
+	// StreamsPerCaller is how many streams that wait for news (the GET of the 2025
+	// revisions, subscriptions/listen) one caller, or one address without a token, may
+	// have open; then the answer is 429. Default 1,000; negative: without limit.
+	StreamsPerCaller int
+	// StreamMaxAge is when an event stream ends whose token has no known end, such as
+	// an API key. Default 24 h; negative: never.
+	StreamMaxAge time.Duration
 }
 
 // Server is one protected endpoint.

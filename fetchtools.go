@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/stile-mcp/stile/authorize"
 	"github.com/stile-mcp/stile/internal/sse"
 	"github.com/stile-mcp/stile/message"
 )
@@ -30,17 +31,25 @@ const (
 // known and the policy needs its annotations. It asks within the caller's own
 // session, once for all calls that wait, and after a success not again within
 // toolsPause. When it fails the condition that needed the annotations fails, and
-// with it these calls; the next one asks anew, since what failed may have been the
-// session of one caller.
+// with it these calls; the same caller makes us ask anew after a pause that grows,
+// others at once, since what failed may have been the session of one caller. Who lacks
+// the baseline makes us ask nothing (DES-22), and what is asked has its record first.
 func (c *ToolCatalogue) ensure(x *exchange) error {
 	if c == nil || x.call.Method != "tools/call" || !x.s.policy.NeedsTools() {
 		return nil
 	}
-	if _, known := c.Annotations(x.call.Name); known {
+	if _, known := c.Annotations(x.call.Name); known || !x.mayList() {
 		return nil
 	}
+	if !c.failures.mayTry(x.owner(), time.Now()) {
+		return errToolsPause
+	}
 	// The fetch does not end with the request that began it: others wait for it.
-	flight := c.fetches.DoChan("", func() (any, error) { return nil, c.fetch(x) })
+	flight := c.fetches.DoChan("", func() (any, error) {
+		err := c.fetch(x)
+		c.failures.done(x.owner(), err == nil, time.Now())
+		return nil, err
+	})
 	select {
 	case done := <-flight:
 		return done.Err
@@ -49,10 +58,29 @@ func (c *ToolCatalogue) ensure(x *exchange) error {
 	}
 }
 
+var errToolsPause = errors.New("tools/list has just failed for this caller")
+
+// asToolsList is the exchange as if it were a tools/list, which is what we ask in its
+// name.
+func (x *exchange) asToolsList() *exchange {
+	y := *x
+	y.call = &message.Call{Kind: message.Request, Era: x.call.Era, Method: "tools/list"}
+	y.decision = x.s.policy.Decide(x.identity, y.call)
+	return &y
+}
+
+// mayList reports whether the caller could ask for the tools itself.
+func (x *exchange) mayList() bool {
+	return x.asToolsList().decision.Outcome == authorize.Allow
+}
+
 // fetch asks for every page of the list.
 func (c *ToolCatalogue) fetch(x *exchange) error {
 	if last := c.fetched.Load(); last != nil && time.Since(*last) < toolsPause {
 		return nil
+	}
+	if err := x.asToolsList().record(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.r.Context()), toolsTimeout)
 	defer cancel()

@@ -19,7 +19,10 @@ import (
 )
 
 // TestMain wants every goroutine of every gateway gone.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The thread that starts the children of commands is kept for ever on purpose.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/stile-mcp/stile/internal/stdio.runStarter"))
+}
 
 // The two eras, and the headers that a client of each sends.
 const (

@@ -31,6 +31,8 @@ type Gateway struct {
 	sessions  *session.Sealer
 	audit     *auditLog
 	memory    *refusalMemory
+	limits    *limits
+	announcer announcer
 	config    Config
 	ids       requestIDs
 
@@ -131,6 +133,13 @@ func (x *exchange) run() error {
 	}
 	if err := x.authorize(); err != nil {
 		return err
+	}
+	if x.waitsForNews() {
+		leave, err := x.enterStream()
+		if err != nil {
+			return err
+		}
+		defer leave()
 	}
 	if err := x.record(); err != nil {
 		return err
@@ -237,7 +246,7 @@ func (x *exchange) owner() session.Owner {
 	if x.identity == nil {
 		return session.Owner{}
 	}
-	return session.Owner{Issuer: x.identity.Issuer, Subject: x.identity.Subject, Kind: uint8(x.identity.SubjectKind)}
+	return ownerOf(x.identity)
 }
 
 // authorize asks the policy. Anything but Allow comes back as a *denial.

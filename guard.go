@@ -50,6 +50,7 @@ type formError struct {
 	status int
 	text   string
 	allow  string // the Allow header of a 405
+	retry  time.Duration
 }
 
 func (e *formError) Error() string { return e.text }

@@ -169,16 +169,19 @@ func (x *exchange) listenLegacy() error {
 	if st.sealed, err = x.g.sessions.Seal(legacyEndpoint(x.s), x.owner(), st.id); err != nil {
 		return err
 	}
-	options := relay.Options{Stream: true, KeepAlive: x.g.config.KeepAlive, Cancel: cancel,
+	leave, err := x.enterStream()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	options := relay.Options{Stream: true, Expire: x.streamEnd(), KeepAlive: x.g.config.KeepAlive, Cancel: cancel,
 		Header: func(_ int, h http.Header) error {
 			h.Set("X-Request-Id", x.requestID)
 			return nil
 		}}
-	if x.identity != nil {
-		options.Expire = x.identity.Expiry
-	}
 	st.out = relay.New(x.w, options)
 	defer context.AfterFunc(x.g.draining, st.drain)()
+	defer x.watchToken(func() { st.out.End(nil) })()
 	x.g.streams.add(st)
 	defer st.end()
 	defer x.g.streams.remove(st)

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	mcpgoclient "github.com/mark3labs/mcp-go/client"
@@ -479,4 +480,21 @@ func TestLegacySSEPathsAreItsOwn(t *testing.T) {
 	if _, err := stile.New(c); err == nil || !strings.Contains(err.Error(), "legacy transport of server notes") {
 		t.Errorf("a server at a path of the legacy transport: %v", err)
 	}
+}
+
+// TestLegacySSEKeepsAlive sends comments on a quiet stream.
+func TestLegacySSEKeepsAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := clock(t, silent(""), withLegacy, func(c *stile.Config) { c.KeepAlive = 10 * time.Second })
+		a := stream("r")
+		a.path = "/mcp/sse"
+		w := open(t, g, a)
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		if got := w.got(); len(got) != 3 || !strings.HasPrefix(got[0], "0s event: endpoint") || got[1] != "10s :" || got[2] != "20s :" {
+			t.Errorf("got %q", got)
+		}
+		g.Drain()
+		<-w.done
+	})
 }

@@ -39,6 +39,7 @@ func New(c Config) (*Gateway, error) {
 		sessions:  sessions,
 		audit:     &auditLog{w: c.Audit},
 		memory:    newRefusalMemory(c.RefusalWindow),
+		limits:    newLimits(&c),
 		config:    c,
 	}
 	g.ids.start()
@@ -92,6 +93,18 @@ func (c *Config) setDefaults() {
 	}
 	if c.RefusalWindow == 0 {
 		c.RefusalWindow = DefaultRefusalWindow
+	}
+	for _, limit := range []struct {
+		of    *int
+		usual int
+	}{{&c.ChallengesPerMinute, DefaultChallengesPerMinute}, {&c.FailuresPerMinute, DefaultFailuresPerMinute},
+		{&c.StreamsPerCaller, DefaultStreamsPerCaller}} {
+		if *limit.of == 0 {
+			*limit.of = limit.usual
+		}
+	}
+	if c.StreamMaxAge == 0 {
+		c.StreamMaxAge = DefaultStreamMaxAge
 	}
 }
 

@@ -60,7 +60,7 @@ func (x *exchange) refuse(err error) {
 		x.answerInBand(d)
 		return
 	}
-	refusal := x.refusalFor(err)
+	refusal := x.limited(x.refusalFor(err))
 	refusal.RequestID = x.requestID
 	if x.call != nil {
 		refusal.ID = x.call.ID
@@ -86,7 +86,7 @@ func (x *exchange) refusalFor(err error) challenge.Refusal {
 	)
 	switch {
 	case errors.As(err, &form):
-		return challenge.Refusal{Status: form.status, Code: form.status, Message: form.text, Allow: form.allow}
+		return challenge.Refusal{Status: form.status, Code: form.status, Message: form.text, Allow: form.allow, RetryAfter: form.retry}
 	case errors.As(err, &who):
 		return x.refuseIdentity(who)
 	case errors.As(err, &what):

@@ -1,6 +1,7 @@
 package stile
 
 import (
+	"bytes"
 	"context"
 	"net/http"
 	"sync"
@@ -50,16 +51,34 @@ func (p *patience) next() time.Duration {
 	return min(p.pause, time.Until(p.until))
 }
 
-// heard begins the wait anew.
-func (p *patience) heard() {
+// heard begins the wait anew. While a person is asked something, only the limit
+// counts.
+func (p *patience) heard(msg []byte) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.over {
+	switch {
+	case p.over:
+	case !asksClient(msg):
 		p.timer.Reset(p.next())
+	case p.until.IsZero():
+		p.timer.Stop()
+	default:
+		p.timer.Reset(time.Until(p.until))
 	}
+}
+
+// asksClient reports whether a message is a question to the client. An answer that
+// quotes one is over anyway.
+func asksClient(msg []byte) bool {
+	for _, method := range []string{`"elicitation/create"`, `"sampling/createMessage"`, `"roots/list"`} {
+		if bytes.Contains(msg, []byte(method)) {
+			return true
+		}
+	}
+	return false
 }
 
 // done ends the wait and reports whether it was in vain.
@@ -100,7 +119,9 @@ func (a *answer) tellCancelled() {
 		Body: append(append([]byte(`{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":`), x.call.ID...),
 			`,"reason":"the gateway gave up waiting"}}`...)}
 	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
+		switch p := recover(); p {
+		case nil, http.ErrAbortHandler: // it need not answer
+		default:
 			panic(p)
 		}
 	}()

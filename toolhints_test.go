@@ -268,3 +268,29 @@ type discardResponse struct{}
 func (discardResponse) Header() http.Header         { return http.Header{} }
 func (discardResponse) WriteHeader(int)             {}
 func (discardResponse) Write(p []byte) (int, error) { return len(p), nil }
+
+// Who lacks the baseline makes us ask the upstream nothing, and a caller whose fetches
+// fail makes us ask ever more rarely. What is asked has its record first.
+func TestToolsAreFetchedOnlyForWhoMayList(t *testing.T) {
+	change, _ := hints(t)
+	f := newFixture(t, notesPolicy, stiletest.AnswerJSON(http.StatusInternalServerError, "{}"), change)
+	do(t, f.gateway, tool(era2026, f.token("other"), "a", `{}`))
+	if got := f.reached(); got != 0 {
+		t.Errorf("%d requests reached the upstream for a token without the baseline", got)
+	}
+	for range 20 {
+		do(t, f.gateway, tool(era2026, f.token("notes:read"), "a", `{}`))
+	}
+	if got := f.reached(); got > 5 {
+		t.Errorf("%d requests for one caller whose fetches fail, want the first, one at once and few more", got)
+	}
+	listed := 0
+	for _, r := range f.records(t) {
+		if r["method"] == "tools/list" {
+			listed++
+		}
+	}
+	if listed != f.reached() {
+		t.Errorf("%d records of %d fetches", listed, f.reached())
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/stile-mcp/stile/session"
 )
 
 // ToolCatalogue holds what a server says of its own tools: the annotations that
@@ -20,8 +22,9 @@ type ToolCatalogue struct {
 	mu    sync.Mutex // serialises writers
 	tools atomic.Pointer[map[string]map[string]any]
 
-	fetches singleflight.Group
-	fetched atomic.Pointer[time.Time] // of the last fetch that went well
+	fetches  singleflight.Group
+	fetched  atomic.Pointer[time.Time] // of the last fetch that went well
+	failures toolFailures
 }
 
 // maxTools bounds the catalogue; a server with more is not learnt further.
@@ -73,4 +76,48 @@ func (c *ToolCatalogue) learn(method string, response []byte) {
 		next[tool.Name] = tool.Annotations
 	}
 	c.tools.Store(&next)
+}
+
+// toolFailures are the callers for whom a fetch failed, so that each of them makes us
+// ask again once at once, and then only after 1 s, 2 s and so on up to toolsPause. It is bounded: when full,
+// all are forgotten. The zero value is ready.
+type toolFailures struct {
+	mu  sync.Mutex // guards all
+	all map[session.Owner]toolFailure
+}
+
+type toolFailure struct {
+	times int
+	next  time.Time
+}
+
+// maxToolFailures bounds how many callers are remembered.
+const maxToolFailures = 1000
+
+func (f *toolFailures) mayTry(owner session.Owner, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !now.Before(f.all[owner].next)
+}
+
+func (f *toolFailures) done(owner session.Owner, good bool, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if good {
+		delete(f.all, owner)
+		return
+	}
+	last := f.all[owner]
+	if f.all == nil || len(f.all) >= maxToolFailures {
+		f.all = map[session.Owner]toolFailure{}
+	}
+	f.all[owner] = toolFailure{last.times + 1, now.Add(toolsBackoff(last.times))}
+}
+
+// toolsBackoff is the pause after a failure that had others before it.
+func toolsBackoff(before int) time.Duration {
+	if before == 0 {
+		return 0
+	}
+	return min(time.Second<<min(before-1, 10), toolsPause)
 }

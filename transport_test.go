@@ -128,8 +128,10 @@ func TestStateless(t *testing.T) {
 // streams, and then answers.
 type waiting struct {
 	pause  time.Duration
+	last   time.Duration // before the answer, besides
 	n      int
 	stream bool
+	asks   bool // something of the client, in place of telling progress
 
 	mu   sync.Mutex
 	told []string // notifications
@@ -155,9 +157,16 @@ func (u *waiting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			panic(http.ErrAbortHandler) // as a proxy does
 		}
-		if u.stream {
+		if u.asks {
+			more(w, fmt.Sprintf("data: {\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"elicitation/create\",\"params\":{}}\n\n", i))
+		} else if u.stream {
 			more(w, fmt.Sprintf("data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":%d}}\n\n", i))
 		}
+	}
+	select {
+	case <-time.After(u.last):
+	case <-r.Context().Done():
+		panic(http.ErrAbortHandler)
 	}
 	more(w, begin+`{"jsonrpc":"2.0","id":7,"result":{"content":[]}}`+end)
 }
@@ -181,11 +190,19 @@ func TestRequestTimeout(t *testing.T) {
 		{"kept alive by progress", 9 * time.Second, 3, true, era2025, 200, 0, 27 * time.Second, nil},
 		{"no progress", 11 * time.Second, 2, true, era2025, 504, 504, 10 * time.Second, cancelled},
 		{"progress without end", 9 * time.Second, 100, true, era2025, 200, 504, 30 * time.Second, cancelled},
+		{"a question that is thought about", 9 * time.Second, 1, true, era2025, 200, 0, 29 * time.Second, nil},
+		{"a question that is never answered", 9 * time.Second, 1, true, era2025, 200, 504, 30 * time.Second, cancelled},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				u := &waiting{pause: tt.pause, n: tt.n, stream: tt.stream}
+				u := &waiting{pause: tt.pause, n: tt.n, stream: tt.stream, asks: strings.Contains(tt.name, "question")}
+				if u.asks {
+					u.last = 20 * time.Second
+					if tt.code != 0 {
+						u.last = time.Hour
+					}
+				}
 				g := clock(t, u.ServeHTTP, func(c *stile.Config) {
 					c.Servers[0].RequestTimeout, c.Servers[0].MaxRequestTime = 10*time.Second, 30*time.Second
 				})
@@ -211,5 +228,18 @@ func TestRequestTimeout(t *testing.T) {
 	c.Servers[0].RequestTimeout, c.Servers[0].MaxRequestTime = time.Minute, time.Second
 	if _, err := stile.New(c); err == nil || !strings.Contains(err.Error(), "max_request_time") {
 		t.Errorf("a limit under the timeout: %v", err)
+	}
+}
+
+// TestPing answers as mcp-proxy does, before any credential.
+func TestPing(t *testing.T) {
+	f := newFixture(t, notesPolicy, answerTool)
+	if w := do(t, f.gateway, ask{method: http.MethodGet, path: "/ping"}); w.Code != http.StatusOK || w.Body.String() != "pong" {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+	c := f.config
+	c.Servers[0].Path = "/ping"
+	if _, err := stile.New(c); err == nil {
+		t.Error("a server at /ping was taken")
 	}
 }

@@ -16,6 +16,7 @@ import (
 // an introspection answer (RFC 7662 §2.2) that are judged here.
 type claims struct {
 	issuer, subject, clientID, party string // party is azp
+	appID, clientRef                 string // appid of Entra ID and cid of Okta
 	// hasIssuer tells an absent iss from an empty one.
 	hasIssuer                   bool
 	audience                    []string
@@ -161,7 +162,7 @@ func (c *claims) take(name []byte, value jsontext.Value) {
 		c.nonce = true
 	case "at_hash", "c_hash":
 		c.hash = true
-	case "typ", "token_use", "token_type":
+	case "typ", "token_use", "token_type", "appid", "cid":
 		c.mark(name, value)
 	}
 }
@@ -180,6 +181,10 @@ func (c *claims) mark(name []byte, value jsontext.Value) {
 		c.tokenUse = text
 	case "token_type":
 		c.tokenType = text
+	case "appid":
+		c.appID = text
+	case "cid":
+		c.clientRef = text
 	}
 }
 

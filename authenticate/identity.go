@@ -24,7 +24,8 @@ type Identity struct {
 	Subject string
 	// SubjectKind says what Subject is.
 	SubjectKind SubjectKind
-	// ClientID is the client_id or azp claim, empty when the token has neither.
+	// ClientID is the client_id claim, or else azp, appid or cid; empty when the token has
+	// none of them.
 	ClientID string
 	// Scopes are the granted scopes in the gateway's own vocabulary: the
 	// issuer's prefix is already stripped (DES-07).
@@ -34,6 +35,9 @@ type Identity struct {
 	// Expiry is when the token ends (exp plus the issuer's clock skew), zero
 	// for credentials that do not end, such as API keys.
 	Expiry time.Time
+	// Recheck is how soon a token that can be revoked should be asked about again while
+	// something of it lasts; zero where it cannot be.
+	Recheck time.Duration
 	// TokenHash is the SHA-256 of the token as it was presented.
 	TokenHash [32]byte
 	// Final is true where asking for more scopes cannot help: API keys, and

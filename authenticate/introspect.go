@@ -192,7 +192,9 @@ func (v *Introspection) Verify(ctx context.Context, token string) (*Identity, er
 	if refusal := v.mapping.check(&c, true, time.Now()); refusal != nil {
 		return nil, refusal
 	}
-	return v.mapping.identity(&c, answer, token), nil
+	id := v.mapping.identity(&c, answer, token)
+	id.Recheck = v.positive
+	return id, nil
 }
 
 // notOurs keeps JWTs that say they are somebody else's from being shown to this

@@ -286,9 +286,9 @@ func TestJWTRefuses(t *testing.T) {
 			}
 		})
 	}
-	// The whole table, with its five or so unknown key ids, is worth two fetches.
-	if got := n.count(jwksURL); got != 2 {
-		t.Errorf("%d fetches of the keys, want 2", got)
+	// The whole table, with its five or so unknown key ids, is worth the first fetch and two turns.
+	if got := n.count(jwksURL); got != 3 {
+		t.Errorf("%d fetches of the keys, want 3", got)
 	}
 }
 
@@ -341,6 +341,10 @@ func TestJWTClaims(t *testing.T) {
 		{"no scope tokens dropped", nil, object{"scope": "a  \"b\" c\\d \té e"}, authenticate.Identity{Scopes: scope.Set{"a", "e"}}},
 		{"azp", nil, object{"client_id": absent, "azp": "party"}, authenticate.Identity{ClientID: "party"}},
 		{"client_id before azp", nil, object{"azp": "party"}, authenticate.Identity{ClientID: "app"}},
+		{"appid of Entra ID", nil, object{"client_id": absent, "appid": "entra"}, authenticate.Identity{ClientID: "entra"}},
+		{"cid of Okta", nil, object{"client_id": absent, "cid": "okta"}, authenticate.Identity{ClientID: "okta"}},
+		{"azp before appid and cid", nil, object{"client_id": absent, "azp": "party", "appid": "x", "cid": "y"}, authenticate.Identity{ClientID: "party"}},
+		{"cid of another kind", nil, object{"cid": 7}, authenticate.Identity{ClientID: "app"}},
 		{"no sub", nil, object{"sub": absent}, authenticate.Identity{Subject: "app"}},
 		{"other subject", func(c *authenticate.JWTConfig) { c.SubjectClaim = "email" }, object{"email": "a@b"}, authenticate.Identity{Subject: "a@b"}},
 		{"other subject missing", func(c *authenticate.JWTConfig) { c.SubjectClaim = "email" }, object{}, authenticate.Identity{Subject: "app"}},

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/stile-mcp/stile/internal/fetch"
 	"github.com/stile-mcp/stile/internal/problem"
 )
@@ -22,11 +24,13 @@ const (
 	DefaultKeyStaleFor = 24 * time.Hour
 	// minKeyAge and maxKeyAge bound what Cache-Control may ask for.
 	minKeyAge, maxKeyAge = time.Minute, 24 * time.Hour
-	// unknownPause is how soon another unknown key id makes us ask again.
-	unknownPause = 30 * time.Second
+	// unknownTurns is how many unknown key ids make us ask at once, and unknownPause how
+	// soon there is another turn: a stray id does not take that of a new key, and a
+	// flood of forged ones keeps it for one pause at the most.
+	unknownTurns, unknownPause = 2, 10 * time.Second
 	// missingFor is how long the same unknown key id does not; maxMissing is how
 	// many are remembered, maxKeyID how long one may be.
-	missingFor, maxMissing, maxKeyID = 2 * unknownPause, 1024, 256
+	missingFor, maxMissing, maxKeyID = time.Minute, 1024, 256
 	// refreshTimeout bounds discovery and keys together.
 	refreshTimeout = 10 * time.Second
 	// maxBackoff bounds the pause after a failure, which starts at 1 s.
@@ -70,13 +74,13 @@ type KeySet struct {
 	current    atomic.Pointer[keyring]
 	discovered atomic.Pointer[discovery]
 
-	mu          sync.Mutex // guards what follows
-	flight      *flight    // nil while nothing is being fetched
-	failures    int        // since the last success
-	lastErr     error      // of the last attempt, nil after a success
-	nextTry     time.Time  // not before, after a failure
-	nextUnknown time.Time  // not before, for the sake of an unknown key id
-	missing     map[string]time.Time
+	mu       sync.Mutex    // guards what follows
+	flight   *flight       // nil while nothing is being fetched
+	failures int           // since the last success
+	lastErr  error         // of the last attempt, nil after a success
+	nextTry  time.Time     // not before, after a failure
+	unknown  *rate.Limiter // turns for the sake of unknown key ids
+	missing  map[string]time.Time
 }
 
 // keyring is the outcome of one successful fetch; never changed.
@@ -104,7 +108,8 @@ func NewKeySet(c KeySetConfig) (*KeySet, error) {
 	s := &KeySet{
 		issuer: c.Issuer, jwksURI: c.JWKSURI, metadataURL: c.MetadataURL,
 		maxAge: c.MaxAge, staleFor: c.StaleFor, missing: map[string]time.Time{},
-		client: fetch.New(fetch.Options{AllowPrivate: true, AllowLoopbackHTTP: true, Transport: c.Transport}),
+		client:  fetch.New(fetch.Options{AllowPrivate: true, AllowLoopbackHTTP: true, Transport: c.Transport}),
+		unknown: rate.NewLimiter(rate.Every(unknownPause), unknownTurns),
 	}
 	if s.maxAge <= 0 {
 		s.maxAge = DefaultKeyMaxAge
@@ -249,8 +254,8 @@ func (f *flight) wait(ctx context.Context) error {
 	}
 }
 
-// lookAgain fetches the keys for a key id that is not among them: at most once in
-// unknownPause whatever the ids are, and once in missingFor for the same id. An
+// lookAgain fetches the keys for a key id that is not among them: at most as
+// often as there are turns, whatever the ids are, and once in missingFor for the same id. An
 // attempt that failed has answered nobody and does not count; the pause after a
 // failure does. It returns an error where the keys could not be asked for, and
 // nil where there is nothing new to know.
@@ -264,7 +269,7 @@ func (s *KeySet) lookAgain(ctx context.Context, kid string) error {
 	case s.lastErr == nil && !s.mayAsk(kid, now):
 	default:
 		if f, err = s.startLocked(now); f != nil {
-			s.nextUnknown = now.Add(unknownPause)
+			s.unknown.AllowN(now, 1)
 			s.remember(kid, now)
 		}
 	}
@@ -277,11 +282,11 @@ func (s *KeySet) lookAgain(ctx context.Context, kid string) error {
 
 // mayAsk reports whether an unknown key id is worth a fetch. The caller holds mu.
 func (s *KeySet) mayAsk(kid string, now time.Time) bool {
-	return !now.Before(s.missing[kid]) && !now.Before(s.nextUnknown)
+	return !now.Before(s.missing[kid]) && s.unknown.TokensAt(now) >= 1
 }
 
 // remember keeps an unknown key id. When there are too many, all are forgotten:
-// nextUnknown holds whatever is in here. The caller holds mu.
+// the turns hold whatever is in here. The caller holds mu.
 func (s *KeySet) remember(kid string, now time.Time) {
 	if len(s.missing) >= maxMissing {
 		clear(s.missing)

@@ -73,12 +73,32 @@ func TestUnknownKidFlood(t *testing.T) {
 			verify(t, v, signedAs(fmt.Sprint("later", i)))
 			time.Sleep(time.Second)
 		}
-		// Ten minutes: one in 30 s for the sake of the ids, and the regular one.
-		if got := n.count(jwksURL); got > 23 {
-			t.Errorf("%d fetches in ten minutes of forged ids, want at most 23", got)
+		// Ten minutes: one in 10 s for the sake of the ids, and the regular one.
+		if got := n.count(jwksURL); got > 64 {
+			t.Errorf("%d fetches in ten minutes of forged ids, want at most 64", got)
 		}
 		if _, err := verify(t, v, goodToken()); err != nil {
 			t.Errorf("an honest client meanwhile: %v", err)
+		}
+	})
+}
+
+// A stray key id takes no turn from a key that is really new, and a flood of them only
+// for one pause.
+func TestNewKeyBehindUnknownKids(t *testing.T) {
+	n := goodNetwork()
+	synctest.Test(t, func(t *testing.T) {
+		v := newJWT(t, n)
+		verify(t, v, signedAs("stray"))
+		n.keys(append(goodKeys(), jwk("new", "", otherKey().Public()))...)
+		if _, err := verify(t, v, signedAs("new")); err != nil {
+			t.Errorf("a second after a stray id: %v", err)
+		}
+		n.keys(append(goodKeys(), jwk("newer", "", otherKey().Public()))...)
+		verify(t, v, signedAs("forged"))
+		time.Sleep(10 * time.Second)
+		if _, err := verify(t, v, signedAs("newer")); err != nil {
+			t.Errorf("a pause after a flood: %v", err)
 		}
 	})
 }

@@ -67,7 +67,7 @@ func (m *mapping) check(c *claims, declared bool, now time.Time) *Error {
 		return invalid("the token is not an access token", errNotOne)
 	case c.bound || strings.EqualFold(c.tokenType, "dpop"):
 		return invalid("tokens that are bound to a key are not accepted here", errBound)
-	case len(c.subject) > maxName || len(c.clientID) > maxName || len(c.party) > maxName:
+	case len(c.subject) > maxName || len(c.client()) > maxName:
 		return invalid("the token cannot be read", errLong)
 	}
 	return nil
@@ -90,7 +90,7 @@ func (m *mapping) identity(c *claims, raw []byte, token string) *Identity {
 	id := &Identity{
 		Issuer:    m.profile.Issuer,
 		Subject:   c.subject,
-		ClientID:  unique.Make(firstOf(c.clientID, c.party)).Value(),
+		ClientID:  unique.Make(c.client()).Value(),
 		Scopes:    m.sets.of(c.scopes, m.profile.ScopePrefix),
 		TokenHash: sha256.Sum256([]byte(token)),
 		Profile:   m.profile,
@@ -115,6 +115,12 @@ func (m *mapping) identity(c *claims, raw []byte, token string) *Identity {
 		id.Claims = slices.Clone(raw)
 	}
 	return id
+}
+
+// client is the client id: client_id (RFC 9068 §2.2), or what issuers that do not
+// write it call it: azp (OpenID Connect), appid (Entra ID), cid (Okta).
+func (c *claims) client() string {
+	return firstOf(firstOf(c.clientID, c.party), firstOf(c.appID, c.clientRef))
 }
 
 func firstOf(a, b string) string {

@@ -28,6 +28,9 @@ func New(c Config) (*Policy, error) {
 		return nil, err
 	}
 	k.known(&c)
+	if p.onlyGranted {
+		k.views(&c)
+	}
 	p.plan()
 	return p, nil
 }

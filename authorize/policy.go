@@ -30,6 +30,7 @@ type Policy struct {
 	needsTools  bool
 
 	catalogue []scopeText // every scope the policy knows, in order
+	viewed    viewed      // those that decide what is listed, where that follows grants
 	open      *joined     // what asks for nothing but the baseline
 	own       map[string]*joined
 }

@@ -146,7 +146,7 @@ func (b *bench) config(o gatewayOptions) (file, addr string, err error) {
 		audit = filepath.Join(b.dir, "audit", "audit.log")
 	}
 	var y strings.Builder
-	fmt.Fprintf(&y, "listen: %s\npublic_url: http://%s\naudit: %s\nissuers:\n  - issuer: %s\n    audiences: [%q]\n",
+	fmt.Fprintf(&y, "streams_per_caller: off\nlisten: %s\npublic_url: http://%s\naudit: %s\nissuers:\n  - issuer: %s\n    audiences: [%q]\n",
 		addr, addr, audit, b.issuer.URL(), b.issuer.URL())
 	if o.introspection {
 		rs := stiletest.ResourceServer()

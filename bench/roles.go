@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -69,6 +70,10 @@ func serveUpstream(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body was cut off", http.StatusBadRequest)
 		return
 	}
+	if r.Header.Get("Mcp-Method") == "server/discover" {
+		serveDiscover(w, body)
+		return
+	}
 	c := callsByTool[r.Header.Get("Mcp-Name")]
 	if c == nil || len(body) != len(c.body) || !bytes.Equal(body[idAt+idDigits:], c.body[idAt+idDigits:]) {
 		http.Error(w, "not what the client sent", http.StatusBadRequest)
@@ -83,6 +88,20 @@ func serveUpstream(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(answer)))
 	_, _ = w.Write(answer)
+}
+
+// serveDiscover says that the upstream speaks 2026-07-28: a gateway asks once.
+func serveDiscover(w http.ResponseWriter, body []byte) {
+	var asked struct {
+		ID json.RawMessage `json:"id"`
+	}
+	if err := json.Unmarshal(body, &asked); err != nil {
+		http.Error(w, "not JSON", http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = fmt.Fprintf(w, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],`+
+		`"capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"},"ttlMs":0,"cacheScope":"private"}}`, asked.ID)
 }
 
 // serveEvents sends each event on its own, as servers do.

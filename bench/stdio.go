@@ -72,7 +72,7 @@ func (b *bench) commandConfig(extra ...string) (file, addr string, err error) {
 	if audit == "" {
 		audit = filepath.Join(b.dir, "audit", "audit.log")
 	}
-	text := fmt.Sprintf("listen: %s\npublic_url: http://%s\naudit: %s\nissuers:\n  - issuer: %s\n    audiences: [%q]\n"+
+	text := fmt.Sprintf("streams_per_caller: off\nlisten: %s\npublic_url: http://%s\naudit: %s\nissuers:\n  - issuer: %s\n    audiences: [%q]\n"+
 		"servers:\n  bench:\n    path: /mcp\n    command: [%q]\n    env: { %s: mcp }\n    policy_file: %s\n",
 		addr, addr, audit, b.issuer.URL(), b.issuer.URL(), self, roleVariable, policy)
 	for _, line := range extra {

@@ -283,6 +283,10 @@ func (s *fakeServer) tool(m *fakeMessage) {
 		}
 		<-s.hold(args["name"])
 		s.answer(m, `{"held":%q}`, args["name"])
+	case "hold-told": // says that it waits by progress, with the token that it was given
+		s.say(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1,"message":%q}}`, m.Params.Meta.ProgressToken, args["name"])
+		<-s.hold(args["name"])
+		s.answer(m, `{"held":%q}`, args["name"])
 	case "holding": // the names of calls that are held
 		s.mu.Lock()
 		names := []string{}

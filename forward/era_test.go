@@ -129,6 +129,16 @@ func TestEraNewClientOldCommand(t *testing.T) {
 			t.Errorf("%+v", events)
 		}
 	})
+	t.Run("the process ends", func(t *testing.T) {
+		status, body, _ := c.post(call(11, modernMeta, "crash"))
+		if status != 200 || member(t, body, "error", "code") != "502" {
+			t.Errorf("%d %s", status, body)
+		}
+		await(t, func() bool {
+			_, body, _ := c.post(call(12, modernMeta, "who"))
+			return strings.Contains(body, `"resultType":"complete"`)
+		})
+	})
 	t.Run("cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
@@ -266,9 +276,9 @@ func TestEraFindsOutAnew(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer e.Close()
-		ask := func() string {
-			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(call(1, modernMeta, "x")))
-			r.Header.Set("MCP-Protocol-Version", "2026-07-28")
+		ask := func(version, body string) string {
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+			r.Header.Set("MCP-Protocol-Version", version)
 			r.Header.Set("Accept", bothTypes)
 			w := httptest.NewRecorder()
 			e.ServeHTTP(w, r)
@@ -291,28 +301,36 @@ func TestEraFindsOutAnew(t *testing.T) {
 		legacy := is(`{"jsonrpc":"2.0","id":"stile-probe","error":{"code":-32601,"message":""}}`)
 		down := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 
-		up.to(modern)
-		if got := ask(); got != "as it is" {
-			t.Error(got)
+		passes := func() {
+			t.Helper()
+			if got := ask("2026-07-28", call(1, modernMeta, "x")); got != "as it is" {
+				t.Error(got)
+			}
 		}
+
+		up.to(modern)
+		passes()
 		up.to(legacy) // which nobody has seen
-		if got := ask(); got != "as it is" {
-			t.Error(got)
-		}
+		passes()
 		up.to(down)
-		ask()
-		time.Sleep(time.Minute)
+		ask("2026-07-28", call(1, modernMeta, "x"))
 		up.to(legacy)
-		if got := ask(); !strings.Contains(got, "418") {
-			t.Errorf("translated: %s", got)
+		if !e.Modern(t.Context()) {
+			t.Error("asked again at once")
+		}
+		time.Sleep(time.Minute)
+		if e.Modern(t.Context()) {
+			t.Error("not asked again after a failure")
+		}
+		up.to(modern)
+		if e.Modern(t.Context()) {
+			t.Error("asked again without a reason")
 		}
 		up.to(down)
-		ask()
+		ask("", initialize("2025-11-25"))
 		time.Sleep(time.Minute)
 		up.to(modern)
-		if got := ask(); got != "as it is" {
-			t.Error(got)
-		}
+		passes()
 	})
 }
 
@@ -320,7 +338,11 @@ func TestEraFindsOutAnew(t *testing.T) {
 // that asks for a name, and one that tells of its progress.
 func twoGenerations(t *testing.T) map[string]http.Handler {
 	t.Helper()
-	old := mcp.NewServer(&mcp.Implementation{Name: "old", Version: "1"}, nil)
+	options := &mcp.ServerOptions{
+		SubscribeHandler:   func(context.Context, *mcp.SubscribeRequest) error { return nil },
+		UnsubscribeHandler: func(context.Context, *mcp.UnsubscribeRequest) error { return nil },
+	}
+	old := mcp.NewServer(&mcp.Implementation{Name: "old", Version: "1"}, options)
 	mcp.AddTool(old, &mcp.Tool{Name: "ask"}, func(ctx context.Context, r *mcp.CallToolRequest, in struct{ Who string }) (*mcp.CallToolResult, any, error) {
 		answer, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: in.Who, RequestedSchema: nameSchema})
 		if err != nil {
@@ -328,7 +350,7 @@ func twoGenerations(t *testing.T) map[string]http.Handler {
 		}
 		return text(fmt.Sprint(in.Who, " is ", answer.Content["name"])), nil, nil
 	})
-	new := mcp.NewServer(&mcp.Implementation{Name: "new", Version: "1"}, nil)
+	new := mcp.NewServer(&mcp.Implementation{Name: "new", Version: "1"}, options)
 	mcp.AddTool(new, &mcp.Tool{Name: "ask"}, func(_ context.Context, r *mcp.CallToolRequest, in struct{ Who string }) (*mcp.CallToolResult, any, error) {
 		if answer, ok := r.Params.InputResponses["name"].(*mcp.ElicitResult); ok {
 			return text(fmt.Sprint(in.Who, " is ", answer.Content["name"])), nil, nil
@@ -341,6 +363,12 @@ func twoGenerations(t *testing.T) map[string]http.Handler {
 				_ = r.Session.NotifyProgress(ctx, &mcp.ProgressNotificationParams{ProgressToken: r.Params.GetProgressToken(), Progress: float64(i), Message: in.Who})
 			}
 			return text(in.Who), nil, nil
+		})
+		mcp.AddTool(s, &mcp.Tool{Name: "touch"}, func(ctx context.Context, _ *mcp.CallToolRequest, in struct{ Who string }) (*mcp.CallToolResult, any, error) {
+			return text("touched"), nil, s.ResourceUpdated(ctx, &mcp.ResourceUpdatedNotificationParams{URI: "note://" + in.Who})
+		})
+		s.AddResource(&mcp.Resource{URI: "note://all", Name: "all"}, func(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+			return nil, errors.New("nothing to read")
 		})
 	}
 	modern := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return new }, &mcp.StreamableHTTPOptions{Stateless: true})
@@ -394,6 +422,7 @@ func TestEraCallersNeverCross(t *testing.T) {
 
 // crossing is what one caller does.
 func crossing(t *testing.T, url, version, owner string) {
+	touched := make(chan struct{}, 100)
 	strange := func(what string) { t.Errorf("%s heard of %s", owner, what) }
 	client := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, &mcp.ClientOptions{
 		ElicitationHandler: func(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
@@ -401,6 +430,12 @@ func crossing(t *testing.T, url, version, owner string) {
 				strange(r.Params.Message)
 			}
 			return &mcp.ElicitResult{Action: "accept", Content: map[string]any{"name": "the " + r.Params.Message}}, nil
+		},
+		ResourceUpdatedHandler: func(_ context.Context, r *mcp.ResourceUpdatedNotificationRequest) {
+			if r.Params.URI != "note://"+owner {
+				strange(r.Params.URI)
+			}
+			touched <- struct{}{}
 		},
 		ProgressNotificationHandler: func(_ context.Context, r *mcp.ProgressNotificationClientRequest) {
 			if !strings.HasPrefix(r.Params.Message, owner) {
@@ -417,6 +452,19 @@ func crossing(t *testing.T, url, version, owner string) {
 	defer s.Close()
 	if got := s.InitializeResult().ProtocolVersion; got != version {
 		t.Errorf("the client speaks %s", got)
+	}
+	if err := s.Subscribe(t.Context(), &mcp.SubscribeParams{URI: "note://" + owner}); err != nil {
+		t.Error(owner, err)
+		return
+	}
+	if _, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: "touch", Arguments: map[string]any{"Who": owner}}); err != nil {
+		t.Error(owner, err)
+		return
+	}
+	select {
+	case <-touched:
+	case <-time.After(20 * time.Second):
+		t.Errorf("%s did not hear of a change", owner)
 	}
 	var group sync.WaitGroup
 	for i := range 5 {

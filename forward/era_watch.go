@@ -2,6 +2,7 @@ package forward
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -53,7 +54,9 @@ func (w *watchedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Fail says that there is no answer.
 func (w *watchedWriter) Fail(err error) {
-	w.e.doubt()
+	if !errors.Is(err, context.Canceled) { // which is the client's doing
+		w.e.doubt()
+	}
 	if f, ok := w.ResponseWriter.(interface{ Fail(error) }); ok {
 		f.Fail(err)
 		return

@@ -3,25 +3,17 @@
 package forward
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
-	"reflect"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
-
-	"github.com/stile-mcp/stile/message"
 )
 
 // HTTP sends requests to one URL. It is an http.Handler, safe for concurrent
@@ -77,7 +69,7 @@ func newTransport(c *HTTPConfig, dialer *net.Dialer) *http.Transport {
 	t := &http.Transport{
 		// An upstream on this machine is never asked for through a proxy.
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialer.DialContext,
+		DialContext:            dialInMemory(dialer),
 		TLSClientConfig:        c.TLS.Clone(),
 		TLSHandshakeTimeout:    handshakeTimeout(c.ConnectTimeout),
 		ResponseHeaderTimeout:  max(c.ResponseHeaderTimeout, 0),
@@ -95,73 +87,30 @@ func newTransport(c *HTTPConfig, dialer *net.Dialer) *http.Transport {
 // handshakeTimeout leaves room for the TCP connect within 5 s (docs/contract).
 func handshakeTimeout(connect time.Duration) time.Duration { return connect / 2 }
 
-// noServer makes ReverseProxy panic on answers that break off, as it does below
-// an http.Server, also below none: otherwise they would look complete.
-var noServer = new(http.Server)
-
 // ServeHTTP sends r to the URL and copies the answer. Path, query and Host of r
 // are not used. The body should be in memory (io.NopCloser of a *bytes.Reader,
 // or GetBody set), which saves a write and the faults of golang/go#40747; it must
-// have a ContentLength then.
+// have a ContentLength then. Informational answers are not passed on.
 func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ctx := r.Context()
-	if ctx.Value(http.ServerContextKey) == nil {
-		ctx = context.WithValue(ctx, http.ServerContextKey, noServer)
+	out := h.request(r)
+	if body, ok := out.Body.(*lentBody); ok {
+		defer body.end()
 	}
-	if r.Header.Get("Upgrade") != "" {
-		r = r.Clone(ctx) // nothing but single answers is carried
-		r.Header.Del("Upgrade")
-	} else if ctx != r.Context() {
-		r = r.WithContext(ctx)
+	res, err := h.transport.RoundTrip(out)
+	if err == nil {
+		if err = check(res); err != nil {
+			_ = res.Body.Close()
+		}
 	}
-	x := new(exchange)
-	// No FlushInterval: where it counts, for event streams and answers of unknown
-	// length, ReverseProxy flushes at once anyway; elsewhere it would start a
-	// goroutine for each answer.
-	x.proxy = httputil.ReverseProxy{
-		Rewrite:        h.rewrite,
-		Transport:      h.transport,
-		BufferPool:     x,
-		ModifyResponse: x.check,
-		ErrorHandler:   h.fail,
-		ErrorLog:       h.errorLog,
-	}
-	x.proxy.ServeHTTP(w, r)
-}
-
-// nopCloser is the type the transport knows as a body in memory.
-var nopCloser = reflect.TypeOf(io.NopCloser(bytes.NewReader(nil)))
-
-// rewrite makes the request that is sent: to the configured URL, without what
-// speaks for the caller (REQ-05, DES-45), with the upstream's own credential.
-func (h *HTTP) rewrite(p *httputil.ProxyRequest) {
-	u, out := *h.url, p.Out
-	out.URL, out.Host = &u, h.host
-	message.StripCredentials(out.Header)
-	for _, name := range []string{"Connection", "Expect", "Te", "Upgrade"} {
-		out.Header.Del(name)
-	}
-	out.Header.Set("Accept-Encoding", "identity") // the answer must be readable
-	for name, values := range h.header {
-		out.Header[name] = values
-	}
-	out.Trailer = nil
-	if out.Body == nil {
+	if err != nil {
+		h.fail(w, err)
 		return
 	}
-	// ReverseProxy has wrapped the body, behind which the transport would not
-	// see that it is in memory.
-	if p.In.GetBody != nil {
-		if body, err := p.In.GetBody(); err == nil {
-			out.Body = body
-		}
-	} else if reflect.TypeOf(p.In.Body) == nopCloser {
-		out.Body = p.In.Body
-	}
+	h.answer(w, res)
 }
 
 // fail says that there is no answer.
-func (h *HTTP) fail(w http.ResponseWriter, _ *http.Request, err error) {
+func (h *HTTP) fail(w http.ResponseWriter, err error) {
 	err = fmt.Errorf("%s: %w", h.url.Host, err)
 	if f, ok := w.(interface{ Fail(error) }); ok {
 		f.Fail(err)
@@ -172,12 +121,6 @@ func (h *HTTP) fail(w http.ResponseWriter, _ *http.Request, err error) {
 		status = http.StatusGatewayTimeout
 	}
 	http.Error(w, "the upstream does not answer", status)
-}
-
-// exchange is one request on its way: a proxy whose buffer suits the answer.
-type exchange struct {
-	proxy httputil.ReverseProxy
-	small bool
 }
 
 // RedirectError says that the upstream answered with a redirect. It is not
@@ -195,42 +138,14 @@ func (e *RedirectError) Error() string {
 }
 
 // check refuses the answers that cannot be passed on.
-func (x *exchange) check(res *http.Response) error {
+func check(res *http.Response) error {
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		return errors.New("the upstream wants to switch protocols, which was not asked for")
 	case res.StatusCode >= 300 && res.StatusCode < 400 && res.StatusCode != http.StatusNotModified:
 		return &RedirectError{res.StatusCode, res.Header.Get("Location")}
 	}
-	x.small = strings.Contains(strings.ToLower(res.Header.Get("Content-Type")), "text/event-stream")
 	return nil
-}
-
-const (
-	largeBuffer = 32 << 10
-	smallBuffer = 4 << 10 // of event streams, which hold theirs as long as they last
-)
-
-var (
-	large = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
-	small = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
-)
-
-// Get returns the copy buffer for the answer (httputil.BufferPool).
-func (x *exchange) Get() []byte {
-	if x.small {
-		return small.Get().(*[smallBuffer]byte)[:]
-	}
-	return large.Get().(*[largeBuffer]byte)[:]
-}
-
-// Put takes it back.
-func (x *exchange) Put(b []byte) {
-	if x.small {
-		small.Put((*[smallBuffer]byte)(b))
-	} else {
-		large.Put((*[largeBuffer]byte)(b))
-	}
 }
 
 // Close closes the connections that are idle. Requests under way go on.

@@ -15,10 +15,10 @@ func (c *Command) postStateless(q *request) error {
 	if q.version != "" && !message.IsLegacy(q.version) {
 		return &refusal{status: http.StatusBadRequest, code: codeInvalidRequest, text: "MCP-Protocol-Version names no known revision"}
 	}
-	switch {
-	case m.Kind == envelope.Response:
+	switch m.Kind {
+	case envelope.Response:
 		return &refusal{status: http.StatusBadRequest, code: codeInvalidRequest, text: "nothing was asked: there are no sessions here"}
-	case m.Kind == envelope.Notification:
+	case envelope.Notification:
 		// All that the revisions have are about a session: a call is cancelled by the
 		// end of its connection.
 		q.w.WriteHeader(http.StatusAccepted)

@@ -60,7 +60,7 @@ func serveScript(t *testing.T, script, options string, stderr io.Writer, by ...s
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.replace(t, fmt.Sprintf("listen: %s\naudit: %s\nissuers:\n  - issuer: %s\nservers:\n  script:\n    path: /mcp\n    command: [sh, %q]\n%s    policy:\n      default: notes:read\n",
+	p.replace(t, fmt.Sprintf("failed_logins_per_minute: off\nstreams_per_caller: off\nlisten: %s\naudit: %s\nissuers:\n  - issuer: %s\nservers:\n  script:\n    path: /mcp\n    command: [sh, %q]\n%s    policy:\n      default: notes:read\n",
 		p.address, p.audit, p.issuer.URL(), file, indent(options, "    ")))
 	args := append(by, stileBinary(t), "serve", "-c", p.file)
 	p.cmd = exec.Command(args[0], args[1:]...)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,8 +27,12 @@ func build(f *File, log *slog.Logger, stdout, stderr io.Writer) (stile.Config, i
 	if err != nil {
 		return stile.Config{}, nil, err
 	}
+	closeTap, err := f.openTap(stderr)
+	if err != nil {
+		return stile.Config{}, nil, errors.Join(err, closeAudit.Close())
+	}
 	config, opened, found := f.assemble(log)
-	opened = append(closers{closeAudit}, opened...)
+	opened = append(closers{closeAudit, closeTap}, opened...)
 	if len(found) > 0 {
 		return stile.Config{}, nil, errors.Join(found, opened.Close())
 	}
@@ -59,6 +64,7 @@ func (f *File) assemble(log *slog.Logger) (stile.Config, closers, mistakes) {
 	config := stile.Config{
 		PublicURL:      f.PublicURL,
 		AllowedOrigins: f.AllowedOrigins,
+		CORS:           f.crossOrigin(),
 		AllowedHosts:   f.AllowedHosts,
 		RootMetadata:   f.RootMetadata,
 
@@ -69,7 +75,17 @@ func (f *File) assemble(log *slog.Logger) (stile.Config, closers, mistakes) {
 		BodyTimeout:   time.Duration(f.BodyTimeout),
 		KeepAlive:     time.Duration(f.KeepAlive),
 		RefusalWindow: time.Duration(f.RefusalWindow),
-		Log:           log,
+		StreamMaxAge:  time.Duration(f.StreamMaxAge),
+
+		ChallengesPerMinute: int(f.ChallengesPerMinute),
+		FailuresPerMinute:   int(f.FailedLoginsPerMinute),
+		StreamsPerCaller:    int(f.StreamsPerCaller),
+		Log:                 log,
+	}
+	for _, origin := range f.CORS.Origins {
+		if origin != anyOrigin {
+			config.AllowedOrigins = append(slices.Clip(config.AllowedOrigins), origin)
+		}
 	}
 	who, opened, found := f.newCallers()
 	if len(found) > 0 {
@@ -84,6 +100,12 @@ func (f *File) assemble(log *slog.Logger) (stile.Config, closers, mistakes) {
 		config.Servers = append(config.Servers, server)
 	}
 	return config, opened, found
+}
+
+// crossOrigin is what the library takes of CORS.
+func (f *File) crossOrigin() stile.CORS {
+	return stile.CORS{AnyOrigin: slices.Contains(f.CORS.Origins, anyOrigin), Headers: f.CORS.Headers, Expose: f.CORS.Expose,
+		Credentials: f.CORS.Credentials, MaxAge: time.Duration(f.CORS.MaxAge)}
 }
 
 // callers is what all servers share to tell who is calling.
@@ -130,7 +152,8 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 	var found mistakes
 	p := f.policies[e.Name]
 	server := stile.Server{Name: e.Name, Path: e.Value.Path, Policy: p.compiled, Issuers: who.profiles,
-		Broad: e.Value.Advertise == advertiseBroad, InBandChallenge: e.Value.InBandChallenge, LegacySSE: e.Value.SSE}
+		Broad: e.Value.Advertise == advertiseBroad, InBandChallenge: e.Value.InBandChallenge, LegacySSE: e.Value.SSE, Stateless: e.Value.Stateless,
+		RequestTimeout: e.Value.Timeouts.request(), MaxRequestTime: e.Value.Timeouts.maximum()}
 	if p.compiled.NeedsTools() {
 		server.Tools = p.tools
 	}
@@ -138,7 +161,7 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 	if err != nil {
 		found = append(found, f.foundBy(err, join("servers", e.Name))...)
 	} else {
-		server.Upstream = upstream
+		server.Upstream = f.tap.behind(e.Name, upstream)
 	}
 	// Keys come first: what is a key is not shown to an issuer.
 	if who.apiKeys != nil {

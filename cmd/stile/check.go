@@ -36,6 +36,7 @@ func (f *File) check() problem.List {
 			list.Add(index("allowed_origins", i), origin, `expected "scheme://host" with an optional port and nothing after it`)
 		}
 	}
+	f.checkWeb(&list)
 	for i, host := range f.AllowedHosts {
 		if !isHostName(host) {
 			list.Add(index("allowed_hosts", i), host, "expected a host name without a port")
@@ -66,7 +67,7 @@ func (f *File) checkListen(list *problem.List) {
 	if !isLoopback(host) && len(f.Issuers)+len(f.APIKeys) == 0 && !f.OpenToEveryone {
 		list.Add("listen", f.Listen, "expected a loopback address, because there are neither issuers nor api_keys: anyone could call")
 	}
-	if (host == "" || isUnspecified(host)) && f.PublicURL == "http://"+f.Listen {
+	if (host == "" || isUnspecified(host)) && f.PublicURL == f.scheme()+f.Listen {
 		list.Add("listen", f.Listen, "expected with public_url, because clients cannot use this address as it is")
 	}
 }
@@ -233,7 +234,7 @@ func checkPath(list *problem.List, at, text string) {
 		list.Add(at, "", "a server needs a path, such as /mcp")
 	case text[0] != '/' || (text != "/" && path.Clean(text) != text) || strings.ContainsFunc(text, notPathRune):
 		list.Add(at, text, `expected a path that starts with "/", without "..", "%", query or trailing slash`)
-	case text == "/healthz" || text == "/readyz" || text == "/.well-known" || strings.HasPrefix(text, "/.well-known/"):
+	case text == "/healthz" || text == "/readyz" || text == "/ping" || text == "/.well-known" || strings.HasPrefix(text, "/.well-known/"):
 		list.Add(at, text, "expected another path: this one is the gateway's own")
 	}
 }

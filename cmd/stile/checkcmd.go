@@ -8,6 +8,7 @@ import (
 
 // configFlag is the flag that every command with a configuration has.
 type configFlag struct {
+	// The default is defaultConfigFile.
 	Config string `short:"c" default:"stile.yaml" placeholder:"FILE" help:"The configuration. Default: ${default}."`
 }
 

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 )
 
 const (
@@ -19,15 +20,37 @@ const (
 	// mostPercent is GOGC where next to nothing is alive. The runtime then first
 	// collects at 4 MiB × 800 %, which is collectorRoom.
 	mostPercent = 800
+	// startRoom is what may be alive and dead before anything is collected while a
+	// process starts, in bytes. Most of what a large policy leaves behind then is
+	// dead as soon as it is served.
+	startRoom = 256 << 20
 )
 
 // tuneCollector paces the garbage collector by how much is alive, for as long as
-// the process runs. GOGC in the environment overrides it; GOMEMLIMIT works beside
-// it.
+// the process runs, and lets it rest until endRest is called. GOGC in the
+// environment overrides it; with GOMEMLIMIT, which works beside it, there is no rest.
 func tuneCollector() {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
+	if os.Getenv("GOMEMLIMIT") != "" {
+		paceCollector()
+		return
+	}
+	debug.SetGCPercent(-1)
+	before := debug.SetMemoryLimit(startRoom)
+	endRest = sync.OnceFunc(func() {
+		debug.SetMemoryLimit(before)
+		paceCollector()
+		go debug.FreeOSMemory() // what the start left behind
+	})
+}
+
+// endRest says that the process has what it needs and serves. It is set by
+// tuneCollector, before anything else runs.
+var endRest = func() {}
+
+func paceCollector() {
 	debug.SetGCPercent(mostPercent)
 	now := mostPercent
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}

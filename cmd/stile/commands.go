@@ -15,7 +15,7 @@ import (
 func (f *File) commandConfig(e *entry[Server], log *slog.Logger) forward.CommandConfig {
 	s := &e.Value
 	c := forward.CommandConfig{
-		Name: e.Name, Command: s.Command, Env: s.Env, Isolation: forward.Isolation(s.Isolation),
+		Name: e.Name, Command: s.Command, Env: s.Env, Isolation: forward.Isolation(s.Isolation), Stateless: s.Stateless && s.Isolation != defaultIsolation,
 		StartTimeout: time.Duration(s.StartTimeout), IdleTimeout: time.Duration(s.IdleTimeout),
 		MaxChildren: s.MaxProcesses, MaxPerCaller: s.MaxPerCaller, MaxSessions: s.MaxSessions, MaxMessage: int(f.MaxBody), Log: log,
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"time"
 
 	"github.com/stile-mcp/stile/authorize"
@@ -17,9 +18,12 @@ type File struct {
 	Listen string `yaml:"listen"`
 	// What clients see: scheme, host and optional port, without a path, query or
 	// trailing slash, such as https://mcp.example.com. It is never taken from
-	// Host or X-Forwarded-*. Default "http://" and listen, which is only good
-	// for clients on the same machine.
+	// Host or X-Forwarded-*. Default "http://", or "https://" with tls, and
+	// listen, which is only good for clients on the same machine.
 	PublicURL string `yaml:"public_url"`
+	// Serve https instead of http. Default: http, for clients on the same machine and
+	// for a proxy in front.
+	TLS *TLS `yaml:"tls"`
 	// A folder of Stile's own, made with mode 0700 when it is missing. It keeps
 	// session.key, which lets sessions outlive a restart. Default: none, so that
 	// sessions end with the process.
@@ -44,6 +48,8 @@ type File struct {
 	// "scheme://host[:port]". That of public_url always is; when public_url is on
 	// loopback, so is every loopback origin. "*" is refused.
 	AllowedOrigins []string `yaml:"allowed_origins"`
+	// What pages of other origins may do.
+	CORS CORS `yaml:"cors"`
 	// Further host names that are served, without a port. That of public_url
 	// always is. When the list is empty, loopback names are served too, for a
 	// reverse proxy on the same machine.
@@ -79,18 +85,38 @@ type File struct {
 	// with an explanation instead of a second challenge; "off" for never.
 	// Default 60s.
 	RefusalWindow Duration `yaml:"refusal_window" off:"true"`
+	// How often one caller is challenged for more scopes, at once and in every minute
+	// after; then the answer is 429. "off" for no limit. Default 120.
+	ChallengesPerMinute Count `yaml:"challenges_per_minute" off:"true"`
+	// How many bad tokens from one address are answered with 401, at once and in
+	// every minute after; then the answer is 429. Good tokens are always accepted.
+	// Behind a reverse proxy all callers have its address. "off" for no limit.
+	// Default 600.
+	FailedLoginsPerMinute Count `yaml:"failed_logins_per_minute" off:"true"`
+	// How many event streams that wait for news one caller may have open; then the
+	// answer is 429. "off" for no limit. Default 1000.
+	StreamsPerCaller Count `yaml:"streams_per_caller" off:"true"`
+	// When an event stream ends whose token has no known end, such as an API key;
+	// "off" for never. The stream of a token that can be introspected also ends
+	// within two minutes of its revocation. Default 24h.
+	StreamMaxAge Duration `yaml:"stream_max_age" off:"true"`
 	// How long calls under way may take to end when the gateway is stopped. Event
 	// streams are ended at once. Default 10s.
 	ShutdownTimeout Duration `yaml:"shutdown_timeout"`
+	// For looking at what passes.
+	Debug Debug `yaml:"debug"`
 	// Listen on an address that is not loopback although there are neither
 	// issuers nor api_keys, so that anyone who reaches it may call whatever the
 	// policies allow without a token. Only for networks where everyone may.
 	// Default false.
 	OpenToEveryone bool `yaml:"dangerously_open_to_everyone_on_the_network"`
 
-	source   *source
-	policies map[string]*policy // compiled, by name of the server
-	commands *commandPool       // keeps processes over reloads; nil: none are kept
+	certificates *certificates // of TLS; nil: none
+	tap          *tap          // of Debug; nil: none
+	upstreamTLS  map[string]*tls.Config
+	source       *source
+	policies     map[string]*policy // compiled, by name of the server
+	commands     *commandPool       // keeps processes over reloads; nil: none are kept
 }
 
 // Issuer is an authorization server whose tokens are accepted.
@@ -224,6 +250,15 @@ type Server struct {
 	// tokens that suffice, see advertise. With several replicas the event stream
 	// and its messages must reach the same one. Default false.
 	SSE bool `yaml:"sse"`
+	// Give clients of the 2025 revisions no sessions: each request stands alone, GET
+	// and DELETE are answered with 405. A command is then shared by all requests of a
+	// caller, or of everyone, see isolation; a server behind url must do without
+	// sessions. Not with sse. Default false.
+	Stateless bool `yaml:"stateless"`
+	// How https is spoken to url.
+	TLS *UpstreamTLS `yaml:"tls"`
+	// How long the server is waited for.
+	Timeouts Timeouts `yaml:"timeouts"`
 	// A command that speaks MCP on its standard input and output, and its
 	// arguments, which no shell reads. Either url or command.
 	Command []string `yaml:"command"`
@@ -282,9 +317,11 @@ type Server struct {
 
 // Defaults of the file; what is not here is the default of the library.
 const (
+	defaultConfigFile      = "stile.yaml"
 	defaultListen          = "127.0.0.1:8080"
 	defaultAudit           = "stderr"
 	defaultIsolation       = "session"
+	isolationCaller        = "caller"
 	defaultProtocol        = "auto"
 	defaultTransport       = transportStreamable
 	transportStreamable    = "streamable"
@@ -298,7 +335,7 @@ const (
 // applyDefaults fills in what was left out and does not depend on other files.
 func (f *File) applyDefaults() {
 	setDefault(&f.Listen, defaultListen)
-	setDefault(&f.PublicURL, "http://"+f.Listen)
+	setDefault(&f.PublicURL, f.scheme()+f.Listen)
 	setDefault(&f.Audit, defaultAudit)
 	if f.ShutdownTimeout == 0 {
 		f.ShutdownTimeout = Duration(defaultShutdownTimeout)
@@ -307,6 +344,9 @@ func (f *File) applyDefaults() {
 		setDefault(&f.APIKeys[i].Subject, f.APIKeys[i].Name)
 	}
 	for i := range f.Servers {
+		if f.Servers[i].Value.Stateless {
+			setDefault(&f.Servers[i].Value.Isolation, isolationCaller)
+		}
 		setDefault(&f.Servers[i].Value.Isolation, defaultIsolation)
 		setDefault(&f.Servers[i].Value.Protocol, defaultProtocol)
 		setDefault(&f.Servers[i].Value.Transport, defaultTransport)
@@ -317,10 +357,18 @@ func (f *File) applyDefaults() {
 // listeningOn says which address was got. Where public_url was left out, it
 // follows, so that port 0 works; call it before build.
 func (f *File) listeningOn(address string) {
-	if f.PublicURL == "http://"+f.Listen {
-		f.PublicURL = "http://" + address
+	if f.PublicURL == f.scheme()+f.Listen {
+		f.PublicURL = f.scheme() + address
 	}
 	f.Listen = address
+}
+
+// scheme is what the listener speaks.
+func (f *File) scheme() string {
+	if f.TLS != nil {
+		return "https://"
+	}
+	return "http://"
 }
 
 func setDefault(s *string, value string) {

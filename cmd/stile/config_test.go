@@ -101,8 +101,10 @@ keep_alive: "off"
 refusal_window: off
 shutdown_timeout: 1s
 dangerously_open_to_everyone_on_the_network: true
+cors: {origins: [https://page.example.com], headers: [X-A], expose: [X-B], credentials: true, max_age: "off"}
+debug: {tap: tap.jsonl, max_message: 1KiB}
 servers:
-  z: {path: /z, url: "http://127.0.0.1:9000/mcp", headers: {X-Key: "a ${S}"}, protocol: 2025, advertise: broad, in_band_challenge: true, policy: {baseline: "notes:read"}}
+  z: {path: /z, url: "http://127.0.0.1:9000/mcp", transport: auto, sse: true, timeouts: {connect: 1s, request: 2s, maximum: "off"}, headers: {X-Key: "a ${S}"}, protocol: 2025, advertise: broad, in_band_challenge: true, policy: {baseline: "notes:read"}}
 `, fakeAround(map[string]string{"S": "secret", "K": strings.Repeat("k", 32)}, map[string]string{"hash": strings.Repeat("a", 64) + "\r\n"}))
 	f.source, f.policies, f.Servers[0].Value.Policy = nil, nil, nil
 	want := &File{
@@ -117,8 +119,11 @@ servers:
 		Audit: "audit.log", SessionKeys: []string{strings.Repeat("k", 32)}, SessionMaxAge: Duration(12 * time.Hour),
 		MaxBody: 1 << 20, BodyTimeout: Duration(10 * time.Second), KeepAlive: switchedOff, RefusalWindow: switchedOff,
 		ShutdownTimeout: Duration(time.Second), OpenToEveryone: true,
+		CORS:  CORS{Origins: []string{"https://page.example.com"}, Headers: []string{"X-A"}, Expose: []string{"X-B"}, Credentials: true, MaxAge: switchedOff},
+		Debug: Debug{Tap: "tap.jsonl", MaxMessage: 1 << 10},
 		Servers: ordered[Server]{{Name: "z", Value: Server{Path: "/z", URL: "http://127.0.0.1:9000/mcp",
-			Isolation: "session", Transport: "streamable", Protocol: "2025", Headers: map[string]string{"X-Key": "a secret"}, Advertise: "broad", InBandChallenge: true}}},
+			Isolation: "session", Transport: "auto", SSE: true,
+			Timeouts: Timeouts{Connect: Duration(time.Second), Request: Duration(2 * time.Second), Maximum: switchedOff}, Protocol: "2025", Headers: map[string]string{"X-Key": "a secret"}, Advertise: "broad", InBandChallenge: true}}},
 	}
 	if diff := cmp.Diff(want, f, cmp.AllowUnexported(File{})); diff != "" {
 		t.Error(diff)

@@ -45,6 +45,7 @@ func loadBytes(name string, data []byte, around surroundings) (*File, error) {
 	found = append(found, src.locateAll(f.check(), "")...)
 	found = append(found, f.compilePolicies(around)...)
 	found = append(found, src.locateAll(f.checkScopes(), "")...)
+	found = append(found, f.readCertificates(around)...)
 	if len(found) == 0 {
 		found = f.trial()
 	}

@@ -42,8 +42,9 @@ func TestManualIsWhatTheCommentsSay(t *testing.T) {
 // the file a section.
 func TestManualLeavesNothingOut(t *testing.T) {
 	got := manual(t)
-	for _, typ := range []reflect.Type{reflect.TypeFor[File](), reflect.TypeFor[Issuer](), reflect.TypeFor[Introspection](), reflect.TypeFor[Login](), reflect.TypeFor[LoginAllow](), reflect.TypeFor[Scopes](),
-		reflect.TypeFor[APIKey](), reflect.TypeFor[Server](), reflect.TypeFor[authorize.Config](), reflect.TypeFor[authorize.Rule]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[File](), reflect.TypeFor[Issuer](), reflect.TypeFor[Introspection](),
+		reflect.TypeFor[Login](), reflect.TypeFor[LoginAllow](), reflect.TypeFor[Scopes](), reflect.TypeFor[APIKey](), reflect.TypeFor[Server](), reflect.TypeFor[TLS](),
+		reflect.TypeFor[CORS](), reflect.TypeFor[Debug](), reflect.TypeFor[UpstreamTLS](), reflect.TypeFor[Timeouts](), reflect.TypeFor[authorize.Config](), reflect.TypeFor[authorize.Rule]()} {
 		for key := range fieldsOf(typ) {
 			if !strings.Contains(got, "### `"+key+"`") {
 				t.Errorf("%s: the key %s is not in the manual", typ, key)
@@ -54,7 +55,7 @@ func TestManualLeavesNothingOut(t *testing.T) {
 
 const manualHead = `# The configuration file
 
-<!-- Made from the comments in cmd/stile/config.go and
+<!-- Made from the comments in cmd/stile/config.go, configweb.go and
 authorize/config.go. To change it, change them and
 run: go test ./cmd/stile -run Manual -update -->
 
@@ -80,7 +81,7 @@ func manual(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString(manualHead)
-	for _, name := range []string{"config.go", "../../authorize/config.go"} {
+	for _, name := range []string{"config.go", "configweb.go", "../../authorize/config.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -110,6 +111,11 @@ var sections = map[string]struct{ title, text string }{
 	"APIKey":        {title: "`api_keys[]`"},
 	"Scopes":        {title: "`scopes`"},
 	"Server":        {title: "`servers.NAME`"},
+	"TLS":           {title: "`tls`"},
+	"CORS":          {title: "`cors`"},
+	"Debug":         {title: "`debug`"},
+	"UpstreamTLS":   {title: "`servers.NAME.tls`"},
+	"Timeouts":      {title: "`servers.NAME.timeouts`"},
 	"Config":        {title: "`servers.NAME.policy`, or a policy file", text: "Who may do what at a server. See policy.md for examples.\n"},
 	"Rule": {title: "`rules[]` of a policy", text: "A rule names what it is about, by one or more of tools, resources, prompts and\n" +
 		"methods, and says what holds for it: one of scopes, anonymous and deny.\n"},

@@ -6,7 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"os/signal"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/stile-mcp/stile/forward"
 )
@@ -35,6 +38,7 @@ func (c *serveCommand) quick(p *process) (f *File, key string, err error) {
 		return nil, "", err
 	}
 	f.Listen = c.Listen
+	setDefault(&f.Listen, defaultListen)
 	f.PublicURL = "http://" + f.Listen
 	// Long and random, so that its hash needs no salt (authenticate.APIKey).
 	key = "stile_" + rand.Text()
@@ -42,7 +46,7 @@ func (c *serveCommand) quick(p *process) (f *File, key string, err error) {
 	f.APIKeys[0].SHA256 = hex.EncodeToString(hash[:])
 	server := &f.Servers[0].Value
 	if isURL(c.Target) {
-		server.URL = c.Target[0]
+		server.URL, server.Transport = c.Target[0], transportAuto
 	} else {
 		server.URL, server.Command = "", c.Target
 		if server.Env, err = environment(c.Env, p.around); err != nil {
@@ -58,6 +62,9 @@ func (c *serveCommand) quick(p *process) (f *File, key string, err error) {
 	}
 	return f, key, f.findProgram(p.ctx)
 }
+
+// whatToServe is told to who named nothing that could be served.
+const whatToServe = "Give the URL of a server, a command after --, or a configuration with -c."
 
 // isURL tells a URL from a command.
 func isURL(target []string) bool {
@@ -92,24 +99,53 @@ func (f *File) findProgram(ctx context.Context) error {
 	}
 	defer command.Close()
 	if err := command.Ready(ctx); err != nil {
-		return usageError{err.Error() + "; give the URL of a server, a command after --, or a configuration with -c"}
+		return usageError{err.Error() + "\n" + whatToServe}
 	}
 	return nil
 }
 
 // runQuick serves what the command line names.
 func (c *serveCommand) runQuick(p *process) error {
+	if c.Config != defaultConfigFile {
+		return usageError{"either a configuration or what to serve, not both"}
+	}
 	f, key, err := c.quick(p)
 	if err != nil {
 		return err
 	}
+	// A terminal that is closed ends it in good order, with its processes.
+	ctx, stop := signal.NotifyContext(p.ctx, syscall.SIGHUP)
+	defer stop()
 	s := newServer("the command line", p)
-	s.given = f
+	s.given, s.debug = f, c.Debug
 	// Said once, after the line that every serve prints.
 	s.hello = "API key, shown only now: " + key + "\n" +
 		`  send it as "Authorization: Bearer KEY" or "X-API-Key: KEY"` + "\n"
 	if err := s.open(); err != nil {
 		return err
 	}
-	return s.run(p.ctx, p.stdout)
+	s.warnUnreachable(ctx)
+	return s.run(ctx, p.stdout)
 }
+
+// warnUnreachable says at once that a server does not take connections, since it may
+// be a slip; it may also come later.
+func (s *server) warnUnreachable(ctx context.Context) {
+	server := &s.given.Servers[0].Value
+	if server.URL == "" {
+		return
+	}
+	probe, err := forward.NewHTTP(forward.HTTPConfig{URL: server.URL, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return // it was checked
+	}
+	defer probe.Close()
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	if err := probe.Ready(ctx); err != nil {
+		s.log.Warn("the server does not take connections yet; calls are answered with 502 until it does", "error", err)
+	}
+}
+
+// reachTime bounds the look at a server before it is served.
+const reachTime = 2 * time.Second

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/stile-mcp/stile"
+	"github.com/stile-mcp/stile/internal/problem"
 	"github.com/stile-mcp/stile/internal/stdio"
 )
 
@@ -35,7 +38,8 @@ const (
 // serveCommand runs the gateway.
 type serveCommand struct {
 	configFlag
-	Listen string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"With a URL or a command: where to listen. Default: ${default}."`
+	Debug  bool     `help:"Show every request, answer and message on standard error, without secrets."`
+	Listen string   `placeholder:"HOST:PORT" help:"With a URL or a command: where to listen. Default: 127.0.0.1:8080."`
 	Env    []string `short:"e" sep:"none" placeholder:"NAME[=VALUE]" help:"With a command: a variable it may see, besides PATH, HOME and the like."`
 	Target []string `arg:"" optional:"" help:"A URL, or after -- a command, to stand in front of instead of a configuration."`
 }
@@ -50,12 +54,19 @@ func (c *serveCommand) run(p *process) error {
 	if len(c.Target) > 0 {
 		return c.runQuick(p)
 	}
+	if c.Listen != "" || c.Env != nil {
+		return usageError{"--listen and --env are for a URL or a command; a configuration has keys for that"}
+	}
 	// From here on a SIGHUP no longer ends the process.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	s := newServer(c.Config, p)
+	s.debug = c.Debug
 	if err := s.open(); err != nil {
+		if _, missing := os.Stat(c.Config); errors.Is(missing, fs.ErrNotExist) && c.Config == defaultConfigFile {
+			return usageError{err.Error() + "\n" + whatToServe}
+		}
 		return err
 	}
 	ctx, cancel := context.WithCancel(p.ctx)
@@ -75,6 +86,7 @@ type server struct {
 
 	commands commandPool // processes that outlive a reload
 	given    *File       // instead of a file at path
+	debug    bool        // show what passes on standard error
 	hello    string      // what is printed besides the endpoints
 
 	// listener is where it listens, and listen what the configuration said then.
@@ -95,6 +107,9 @@ type loaded struct {
 	uses atomic.Int64
 
 	gateway   *stile.Gateway
+	handler   http.Handler // the gateway, behind what is between it and the network
+	tls       atomic.Pointer[certificates]
+	file      *File
 	listen    string   // as the file has it
 	endpoints []string // URLs, for the line that is printed
 	files     []string // what the configuration was read from
@@ -126,7 +141,10 @@ func (s *server) open() error {
 func (s *server) bind(f *File) error {
 	if s.listener == nil {
 		listener, err := net.Listen("tcp", f.Listen)
-		if err != nil {
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE) && s.given != nil:
+			return fmt.Errorf("%s is taken: give another address with --listen, such as 127.0.0.1:0", f.Listen)
+		case err != nil:
 			return fmt.Errorf("%s: listen: %w", s.path, err)
 		}
 		s.listener, s.listen = listener, f.Listen
@@ -149,6 +167,9 @@ func (s *server) load() (*loaded, error) {
 		}
 	}
 	f.commands = &s.commands
+	if s.debug {
+		f.Debug.Tap = tapStderr
+	}
 	listen := f.Listen
 	if err := s.bind(f); err != nil {
 		return nil, err
@@ -164,8 +185,9 @@ func (s *server) load() (*loaded, error) {
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
-	l := &loaded{gateway: gateway, listen: listen, shutdown: time.Duration(f.ShutdownTimeout), opened: opened, files: f.files()}
+	l := &loaded{gateway: gateway, handler: f.tap.around(gateway), file: f, listen: listen, shutdown: time.Duration(f.ShutdownTimeout), opened: opened, files: f.files()}
 	l.uses.Store(1)
+	l.tls.Store(f.certificates)
 	for i := range f.Servers {
 		l.endpoints = append(l.endpoints, f.resource(&f.Servers[i].Value))
 	}
@@ -182,7 +204,7 @@ func (s *server) load() (*loaded, error) {
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l := s.enter()
 	defer s.leave(l)
-	l.gateway.ServeHTTP(w, r)
+	l.handler.ServeHTTP(w, r)
 }
 
 // enter returns the configuration of this moment, to be left again.
@@ -222,6 +244,9 @@ func (s *server) reload() {
 		return
 	}
 	old := s.current.Swap(next)
+	if (old.file.TLS == nil) != (next.file.TLS == nil) {
+		s.log.Warn("tls was added or taken away; that needs a restart")
+	}
 	if next.listen != s.listen {
 		s.log.Warn("listen changed; that needs a restart", "old", s.listen, "new", next.listen)
 	}
@@ -242,9 +267,10 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- h.Serve(s.listener) }()
+	go func() { failed <- s.serve(h) }()
 	fmt.Fprintln(out, "stile serves", strings.Join(s.current.Load().endpoints, " "))
 	fmt.Fprint(out, s.hello)
+	endRest()
 	select {
 	case err := <-failed:
 		return err
@@ -256,6 +282,39 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 		err = errors.Join(err, served)
 	}
 	return err
+}
+
+// serve accepts connections until the listener is closed.
+func (s *server) serve(h *http.Server) error {
+	if s.current.Load().file.TLS == nil {
+		return h.Serve(s.listener)
+	}
+	h.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if c := s.current.Load().tls.Load(); c != nil {
+			return c.config, nil
+		}
+		return nil, errors.New("the configuration has no certificate any more")
+	}}
+	return h.ServeTLS(s.listener, "", "")
+}
+
+// reloadCertificates reads the certificates of the listener again. Where they are
+// not good, the old ones stay.
+func (s *server) reloadCertificates() {
+	s.reloads.Lock()
+	defer s.reloads.Unlock()
+	now := s.current.Load()
+	if s.stopping || now.file.TLS == nil {
+		return
+	}
+	var list problem.List
+	next := now.file.readListener(s.process.around, &list)
+	if next == nil {
+		s.log.Error("certificate not reloaded; the old one goes on", "error", now.file.source.locateAll(list, ""))
+		return
+	}
+	now.tls.Store(next)
+	s.log.Info("certificate reloaded", "file", now.file.TLS.Certificate)
 }
 
 // stop drains: streams that wait for news end at once, calls may finish within

@@ -4,6 +4,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/stile-mcp/stile/forward"
 )
@@ -19,7 +20,7 @@ func (f *File) newUpstream(e *entry[Server], log *slog.Logger) (http.Handler, io
 		return nil, nil, err
 	}
 	either, err := forward.NewEra(forward.EraConfig{Name: e.Name, Upstream: upstream, Protocol: forward.Protocol(s.Protocol),
-		MaxMessage: int(f.MaxBody), Log: log})
+		IdleTimeout: time.Duration(s.IdleTimeout), MaxPerCaller: s.MaxPerCaller, Log: log})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -42,7 +43,11 @@ func (f *File) newRemote(e *entry[Server], log *slog.Logger) (remote, error) {
 	for name, value := range s.Headers {
 		header.Set(name, value)
 	}
-	to := forward.HTTPConfig{URL: s.URL, Header: header, Log: log}
+	to := forward.HTTPConfig{URL: s.URL, Header: header, TLS: f.upstreamTLS[e.Name], ConnectTimeout: time.Duration(s.Timeouts.Connect),
+		ResponseHeaderTimeout: s.Timeouts.request(), Log: log}
+	if to.ResponseHeaderTimeout == 0 {
+		to.ResponseHeaderTimeout = -1 // without end
+	}
 	old := forward.SSEConfig{Name: e.Name, HTTP: to, Sessions: f.commandConfig(e, log)}
 	switch s.Transport {
 	case transportSSE:

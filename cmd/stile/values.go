@@ -32,6 +32,26 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Count is how many of something there may be. Zero means that the default counts;
+// negative, that there is no limit.
+type Count int
+
+var errCount = errors.New(`expected a whole number above zero, or "off"`)
+
+// UnmarshalText reads a number above zero, or "off".
+func (c *Count) UnmarshalText(text []byte) error {
+	if string(text) == "off" {
+		*c = -1
+		return nil
+	}
+	n, err := strconv.Atoi(string(text))
+	if err != nil || n <= 0 {
+		return errCount
+	}
+	*c = Count(n)
+	return nil
+}
+
 // Size is a number of bytes. Zero means that the default counts.
 type Size int64
 

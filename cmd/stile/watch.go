@@ -26,7 +26,7 @@ func (s *server) watch(ctx context.Context, hup <-chan os.Signal) {
 	} else {
 		defer w.notify.Close()
 	}
-	w.follow(s.current.Load().files)
+	w.follow(s.current.Load())
 	quiet := time.NewTimer(settle)
 	quiet.Stop()
 	for {
@@ -42,10 +42,16 @@ func (s *server) watch(ctx context.Context, hup <-chan os.Signal) {
 			s.log.Warn("watching the configuration", "error", err)
 			continue
 		case <-hup:
+			w.changed = true
 		case <-quiet.C:
 		}
-		s.reload()
-		w.follow(s.current.Load().files)
+		if w.changed {
+			s.reload()
+			w.follow(s.current.Load())
+		} else {
+			s.reloadCertificates() // and nothing else: streams go on
+		}
+		w.changed = false
 	}
 }
 
@@ -55,14 +61,22 @@ type watcher struct {
 	log     *slog.Logger
 	notify  *fsnotify.Watcher
 	folders map[string]bool
-	names   map[string]bool // of the files, without their folders
+	names   map[string]bool // of the files, without their folders: whether they are the configuration
+	changed bool            // the configuration, and not only certificates of the listener
 }
 
-// follow makes files the ones that are watched.
-func (w *watcher) follow(files []string) {
+// follow makes the files of a configuration the ones that are watched.
+func (w *watcher) follow(l *loaded) {
 	w.names = map[string]bool{}
+	if c := l.tls.Load(); c != nil {
+		w.add(c.files, false)
+	}
+	w.add(l.files, true)
+}
+
+func (w *watcher) add(files []string, configuration bool) {
 	for _, f := range files {
-		w.names[filepath.Base(f)] = true
+		w.names[filepath.Base(f)] = configuration
 		folder := filepath.Dir(f)
 		if w.folders[folder] || w.notify.Events == nil {
 			continue
@@ -78,12 +92,16 @@ func (w *watcher) follow(files []string) {
 // "..data" is the link that Kubernetes swaps under a mounted file.
 func (w *watcher) concerns(name string) bool {
 	base := filepath.Base(name)
-	return w.names[base] || base == "..data"
+	configuration, ours := w.names[base]
+	if configuration || base == "..data" {
+		w.changed = true
+	}
+	return ours || base == "..data"
 }
 
 // files are what a configuration was read from.
 func (f *File) files() []string {
-	names := []string{f.source.name}
+	names := append([]string{f.source.name}, f.certificateFiles()...)
 	for _, p := range f.policies {
 		names = append(names, p.src.name)
 	}

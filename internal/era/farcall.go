@@ -113,6 +113,9 @@ func (c *farCall) exchange(ctx context.Context, s *farSession) (lost bool, err e
 	}
 	if a.status != http.StatusOK {
 		f := a.refusal()
+		if a.status == http.StatusBadRequest && s.id != "" && (f.code == codeOwn || f.code == codeInvalidRequest) {
+			return true, f // many servers of the TypeScript SDK say so that they know no such session
+		}
 		if f.code == http.StatusBadGateway && a.status == http.StatusBadRequest && !standard(c.method) {
 			// So do servers say that they do not know it, the go-sdk's among them.
 			f = &failure{code: codeNoMethod, text: "the MCP server does not know this method"}

@@ -28,7 +28,11 @@ func (s *farSession) hear(ctx context.Context, line []byte, from *farCall) {
 	}
 	switch p.kind {
 	case envelope.Response:
-		if c := s.callOf(p.key()); c != nil {
+		c := s.callOf(p.key())
+		if p.id == nil { // an error of a server that could not read what it was sent
+			c = from
+		}
+		if c != nil {
 			c.finish(p)
 		}
 	case envelope.Request:

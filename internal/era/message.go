@@ -47,6 +47,7 @@ const (
 	codeNoMethod       = -32601
 	codeInvalidParams  = -32602
 	codeInternal       = -32603
+	codeOwn            = -32000 // of an implementation
 	codeNotFound       = -32002 // resource, before 2026-07-28
 	codeURLNeeded      = -32042 // 2025-11-25 only
 	codeMissing        = -32021 // client capability

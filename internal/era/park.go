@@ -24,11 +24,19 @@ func newSealer(asking time.Duration) (*session.Sealer, error) {
 	return session.New(session.Config{Keys: [][]byte{key}, MaxAge: (asking + time.Minute).Truncate(time.Second)})
 }
 
+// gatherTime is how long questions are waited for that a server asks at once, so that
+// the client is told of them at once.
+const gatherTime = 50 * time.Millisecond
+
 // sealedFor is what the state is bound to besides its owner.
 const sealedFor = "requestState"
 
 // follow passes on what comes of a call, until it has an answer or a question.
 func (m *Modern) follow(ctx context.Context, p *packet, w wrapping, c *farCall) ([]byte, error) {
+	var (
+		gathered <-chan time.Time
+		enough   bool
+	)
 	for {
 		c.mu.Lock()
 		news, final, questions, finished := c.news, c.final, c.asks, c.finished
@@ -42,11 +50,15 @@ func (m *Modern) follow(ctx context.Context, p *packet, w wrapping, c *farCall) 
 		switch {
 		case finished:
 			return m.conclude(p, w, c, final)
-		case len(questions) > 0:
+		case len(questions) > 0 && enough:
 			return m.park(ctx, p, c)
+		case len(questions) > 0 && gathered == nil:
+			gathered = time.After(gatherTime)
 		}
 		select {
 		case <-c.wake:
+		case <-gathered:
+			enough = true
 		case <-ctx.Done():
 			c.abort(ctx, "the client cancelled the call")
 			return nil, ctx.Err()

@@ -73,6 +73,9 @@ type stage struct {
 	gets  []*incoming
 }
 
+// gather is how long questions may be waited for that come together.
+const gather = 60 * time.Millisecond
+
 type translator interface {
 	Receive(ctx context.Context, line []byte)
 	Close()
@@ -223,6 +226,8 @@ func (s *stage) fill(text string) string {
 }
 
 func (s *stage) hears(want string) {
+	synctest.Wait()
+	time.Sleep(gather)
 	synctest.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()

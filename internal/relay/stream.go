@@ -37,9 +37,12 @@ func (w *Writer) beginStream() {
 	w.arm(now)
 }
 
-// feed takes bytes of an event stream. What ends in them is sent at once.
+// feed takes bytes of an event stream. The events that end in them are sent at
+// once, and together, which saves writes.
 func (w *Writer) feed(p []byte) {
+	w.gather = true
 	err := w.scan.Feed(p, w.event)
+	w.sendGathered()
 	if err != nil && w.phase != ended {
 		w.stop(&UpstreamError{err})
 	}
@@ -91,9 +94,37 @@ func (w *Writer) release() {
 	w.held = nil
 }
 
+// sendEvents sends events, or keeps them until all that arrived with them are looked
+// at.
 func (w *Writer) sendEvents(raw []byte) {
-	w.send(raw)
 	w.bodySent = w.bodySent || len(raw) > 0
+	if !w.gather {
+		w.send(raw)
+		w.lastSent = time.Now()
+		return
+	}
+	if w.gathered == nil {
+		w.gathered = takeBuffer()
+	}
+	if len(w.gathered)+len(raw) > maxPooled {
+		w.sendGathered()
+		w.gather = true
+		w.send(raw)
+		return
+	}
+	w.gathered = append(w.gathered, raw...)
+}
+
+// sendGathered sends the events that were kept, and keeps no more.
+func (w *Writer) sendGathered() {
+	w.gather = false
+	if w.gathered == nil {
+		return
+	}
+	events := w.gathered
+	w.gathered = nil
+	w.send(events)
+	giveBuffer(events)
 	w.lastSent = time.Now()
 }
 
@@ -105,6 +136,20 @@ func (w *Writer) finishStream() {
 	}
 	w.release()
 	w.flush()
+}
+
+// Insert sends events of the caller's own between those of the upstream. It returns
+// false, and does nothing, when no event stream has begun, or when it has ended. It
+// waits for a client that does not read, as every write does.
+func (w *Writer) Insert(events []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.phase != streaming || !w.sent {
+		return false
+	}
+	w.sendEvents(events)
+	w.flush()
+	return w.phase == streaming
 }
 
 // End ends an event stream in an orderly way, with last as its final events, and
@@ -122,6 +167,7 @@ func (w *Writer) end(last []byte) bool {
 		return false
 	}
 	w.phase = streaming
+	w.sendGathered()
 	w.release()
 	w.sendEvents(last)
 	w.flush()

@@ -21,6 +21,7 @@ const streamType = "text/event-stream"
 func broken() []byte { return []byte("data: \"broken\"\n\n") }
 
 func TestStreams(t *testing.T) {
+	long := strings.Repeat("x", 128<<10)
 	tests := []struct {
 		name string
 		o    relay.Options
@@ -34,7 +35,7 @@ func TestStreams(t *testing.T) {
 		{name: "rewritten", o: relay.Options{Message: shout}, h: answer(200, streamType, "id: 1\ndata: {\"a\":\ndata: 1}\n\n"),
 			want: "OK|id: 1\ndata: {\"A\":\ndata: 1}\n\n|flush"},
 		{name: "cut anywhere", o: relay.Options{Message: shout}, h: answer(200, streamType, "da", "ta: {\"a\"", ":1}", "\n", "\ndata: {\"b\":2}\n\n"),
-			want: "OK|data: {\"A\":1}\n\n|data: {\"B\":2}\n\n|flush"},
+			want: "OK|data: {\"A\":1}\n\ndata: {\"B\":2}\n\n|flush"},
 		{name: "a status other than 200", o: relay.Options{Message: shout}, h: answer(500, streamType, "data: {\"a\":1}\n\n"),
 			want: "Internal Server Error|data: {\"A\":1}\n\n|flush"},
 		{name: "odd case", o: relay.Options{Message: shout}, h: answer(200, "Text/Event-Stream; charset=utf-8", "data: {\"a\":1}\n\n"),
@@ -42,12 +43,16 @@ func TestStreams(t *testing.T) {
 		{name: "not labelled", o: relay.Options{Message: shout}, h: answer(200, "text/plain", "d", "ata: {\"a\":1}\n\n"),
 			want: "OK|data: {\"A\":1}\n\n|flush"},
 		{name: "not labelled, comment first", o: relay.Options{Message: shout}, h: answer(200, "", ": hi\n\ndata: {\"a\":1}\n\n"),
-			want: "OK|: hi\n\n|data: {\"A\":1}\n\n|flush"},
+			want: "OK|: hi\n\ndata: {\"A\":1}\n\n|flush"},
 		{name: "priming event waits for the message", o: relay.Options{Message: shout}, h: answer(200, streamType, "id: 1\ndata:\n\n", ": c\n\n", "data: {}\n\n"),
-			want: "OK|id: 1\ndata:\n\n: c\n\n|data: {}\n\n|flush"},
+			want: "OK|id: 1\ndata:\n\n: c\n\ndata: {}\n\n|flush"},
 		{name: "refused after the priming event", o: relay.Options{Message: shout}, h: answer(200, streamType, "id: 1\ndata:\n\n", "data: {\"bad\":1}\n\n"), err: errRefused},
 		{name: "error after bytes", o: relay.Options{Message: shout, Broken: broken}, h: answer(200, streamType, "data: {}\n\n", "data: {\"bad\":1}\n\n", "data: {\"a\":1}\n\n"),
 			want: "OK|data: {}\n\n|flush|data: \"broken\"\n\n|flush"},
+		{name: "error behind what came with it", o: relay.Options{Message: shout, Broken: broken}, h: answer(200, streamType, "data: {\"a\":1}\n\ndata: {\"b\":1}\n\ndata: {\"bad\":1}\n\ndata: {\"c\":1}\n\n"),
+			want: "OK|data: {\"A\":1}\n\ndata: {\"B\":1}\n\n|data: \"broken\"\n\n|flush"},
+		{name: "too long to be sent together", o: relay.Options{Message: keep}, h: answer(200, streamType, "data: {}\n\n: "+long+"\n\n: c\n\n: d\n\n"),
+			want: "OK|data: {}\n\n|: " + long + "\n\n|: c\n\n: d\n\n|flush"},
 		{name: "dropped message keeps its id", o: relay.Options{Message: shout}, h: answer(200, streamType, "id: 1\ndata: {\"drop\":1}\n\n"),
 			want: "OK|id: 1\n\n|flush"},
 		{name: "data that is no message", o: relay.Options{Message: shout}, h: answer(200, streamType, "event: endpoint\ndata: /bad?x=1\n\n"),

@@ -49,6 +49,8 @@ type Writer struct {
 
 	scan      sse.Scanner
 	bodySent  bool // something of the stream itself was sent
+	gather    bool // events are kept until those that arrived with them are looked at
+	gathered  []byte
 	timer     *time.Timer
 	lastSent  time.Time
 	holdUntil time.Time
@@ -242,6 +244,7 @@ func (w *Writer) stop(err error) {
 		w.err = err
 	}
 	if w.sent && w.phase == streaming {
+		w.sendGathered()
 		if w.o.Broken != nil {
 			w.send(w.o.Broken())
 		}

@@ -5,7 +5,7 @@
 // The library has no compare-and-swap, so that a code could be redeemed many times
 // at once; does not notice that a refresh token was used twice; takes scopes and
 // resources as fixed; and matches redirect URIs of loopback addresses the wrong way
-// round. Storage and the checks before it close these (decision 12).
+// round. Storage and the checks before it close these (decision 14).
 package protocol
 
 import (
