@@ -1,0 +1,221 @@
+package authserver_test
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/stile-mcp/stile/authserver"
+	"github.com/stile-mcp/stile/authserver/people"
+)
+
+// agent is a second client, with the redirect URI of the first.
+const agent = "agent"
+
+// pair is a person and a client: what one person granted one client says nothing of
+// another pair.
+type pair struct{ who, client string }
+
+// family is what came of one consent: a code, and the tokens of its grant.
+type family struct {
+	pair
+	scopes  []string
+	code    string
+	refresh []string // refresh tokens, the good one last
+	access  string   // the latest access token
+	dead    bool
+	leaked  bool // another client had the code: it need not be good any more
+}
+
+// world is what people granted, as a person would keep it on paper.
+type world struct {
+	f        *fixture
+	granted  map[pair][]string
+	families []*family
+}
+
+// TestNobodyGetsWhatWasNotGranted plays random sequences of authorizing, refusing,
+// redeeming, refreshing, stepping up and revoking, with clients that replay and ask
+// for more than they have. No token ever has a scope that its person has not granted
+// to its client, and what was revoked gives nothing.
+func TestNobodyGetsWhatWasNotGranted(t *testing.T) {
+	f := newFixture(t, func(c *authserver.Config) {
+		c.Clients = append(c.Clients, authserver.Client{ID: agent, Name: "Agent", RedirectURIs: []string{"https://app.example.com/cb"}})
+	})
+	worlds := 0
+	rapid.Check(t, func(r *rapid.T) {
+		worlds++
+		w := &world{f: f, granted: map[pair][]string{}}
+		person := rapid.Custom(func(r *rapid.T) string {
+			return fmt.Sprintf("%s-%d", rapid.SampledFrom([]string{"ada", "bob"}).Draw(r, "person"), worlds)
+		})
+		client := rapid.SampledFrom([]string{"app", agent})
+		r.Repeat(map[string]func(*rapid.T){
+			"authorize": func(r *rapid.T) { w.authorize(r, person.Draw(r, "who"), client.Draw(r, "client")) },
+			"refuse":    func(r *rapid.T) { w.refuse(r, client.Draw(r, "client")) },
+			"redeem":    func(r *rapid.T) { w.redeem(r, w.any(r)) },
+			"refresh":   func(r *rapid.T) { w.refresh(r, w.any(r)) },
+			"challenge": func(r *rapid.T) {
+				f.Challenged(person.Draw(r, "who"), client.Draw(r, "client"), some(r, "scopes"), "x")
+			},
+			"take back": func(r *rapid.T) { w.takeBack(r, person.Draw(r, "who"), client.Draw(r, "client")) },
+			"give up":   func(r *rapid.T) { w.giveUp(r, w.any(r)) },
+			"":          w.check,
+		})
+	})
+}
+
+// some draws a set of scopes, not empty.
+func some(r *rapid.T, label string) []string {
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(known), 1, len(known), rapid.ID).Draw(r, label)
+}
+
+// any draws a family.
+func (w *world) any(r *rapid.T) *family {
+	if len(w.families) == 0 {
+		r.Skip("nothing was granted yet")
+	}
+	return rapid.SampledFrom(w.families).Draw(r, "family")
+}
+
+// authorize has a client ask, and a person grant some of it.
+func (w *world) authorize(r *rapid.T, who, client string) {
+	asked := some(r, "asked")
+	granted := rapid.SliceOfNDistinct(rapid.SampledFrom(asked), 1, len(asked), rapid.ID).Draw(r, "granted")
+	q := w.f.request("client_id", client, "scope", strings.Join(asked, " "))
+	code := w.f.allowed(q, people.Person{Subject: who, Name: who}, granted...)
+	p := pair{who, client}
+	w.granted[p] = append(w.granted[p], granted...)
+	w.families = append(w.families, &family{pair: p, scopes: granted, code: code})
+}
+
+func (w *world) refuse(r *rapid.T, client string) {
+	to, err := w.f.Refuse(w.f.t.Context(), w.f.waiting(w.f.request("client_id", client, "scope", strings.Join(some(r, "asked"), " "))))
+	if err != nil || answer(w.f.t, to).Get("code") != "" {
+		r.Fatalf("refused, and sent to %s, %v", to, err)
+	}
+}
+
+// redeem redeems a code, by its client or another, once or again.
+func (w *world) redeem(r *rapid.T, one *family) {
+	client := rapid.SampledFrom([]string{"app", agent}).Draw(r, "by")
+	got := w.f.redeem(one.code, "client_id", client)
+	used := len(one.refresh) > 0
+	switch {
+	case client != one.client:
+		if got.status == http.StatusOK {
+			r.Fatalf("%s redeemed a code of %s", client, one.client)
+		}
+		one.leaked = true
+		one.dead = one.dead || used && !w.f.active(one.access)
+	case used || one.dead:
+		if got.status == http.StatusOK {
+			r.Fatalf("a code was redeemed twice, or after its consent was taken back: %s", got.body)
+		}
+		one.dead = true
+	case got.status != http.StatusOK && one.leaked:
+	case got.status != http.StatusOK:
+		r.Fatalf("a good code was refused: %s", got.body)
+	default:
+		w.took(r, one, got, one.scopes)
+	}
+}
+
+// refresh uses a refresh token of a family, the good one or an old one, for as much
+// as it has, less, or more.
+func (w *world) refresh(r *rapid.T, one *family) {
+	if len(one.refresh) == 0 {
+		r.Skip("not redeemed")
+	}
+	token := rapid.SampledFrom(one.refresh).Draw(r, "token")
+	good := token == one.refresh[len(one.refresh)-1]
+	asked := rapid.SliceOfNDistinct(rapid.SampledFrom(known), 0, len(known), rapid.ID).Draw(r, "asked")
+	pairs := []string{"client_id", one.client}
+	if len(asked) > 0 {
+		pairs = append(pairs, "scope", strings.Join(asked, " "))
+	}
+	got := w.f.refresh(token, pairs...)
+	if !good {
+		one.dead = true // it was copied
+	}
+	if got.status != http.StatusOK {
+		return // a challenge waits, or the scopes are too many
+	}
+	if one.dead {
+		r.Fatalf("a dead family was refreshed: %s", got.body)
+	}
+	want := asked
+	if len(asked) == 0 {
+		want = one.scopes
+	}
+	w.took(r, one, got, want)
+}
+
+// took holds what was given against what may be.
+func (w *world) took(r *rapid.T, one *family, got reply, want []string) {
+	_, c := claims(w.f.t, got.text("access_token"))
+	told, _ := c["scope"].(string)
+	scopes := strings.Fields(told)
+	if told != got.text("scope") || c["sub"] != one.who || c["client_id"] != one.client {
+		r.Fatalf("%s for %v: claims %v", got.body, one.pair, c)
+	}
+	if !sameSet(scopes, want) || !subset(scopes, one.scopes) || !subset(scopes, w.granted[one.pair]) {
+		r.Fatalf("%v got %q; wanted %q of %q, granted %q", one.pair, scopes, want, one.scopes, w.granted[one.pair])
+	}
+	one.refresh, one.access = append(one.refresh, got.text("refresh_token")), got.text("access_token")
+}
+
+// takeBack is a person who revokes on the page of their grants.
+func (w *world) takeBack(r *rapid.T, who, client string) {
+	grants, err := w.f.Grants(w.f.t.Context(), who)
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, g := range grants {
+		if !strings.EqualFold(g.Client.Name, client) {
+			continue
+		}
+		if _, err := w.f.Revoke(w.f.t.Context(), who, g.ID); err != nil {
+			r.Fatal(err)
+		}
+		p := pair{who, client}
+		delete(w.granted, p)
+		for _, one := range w.families {
+			if one.pair == p {
+				one.dead = true
+			}
+		}
+	}
+}
+
+// giveUp is a client that revokes its token (RFC 7009).
+func (w *world) giveUp(r *rapid.T, one *family) {
+	if len(one.refresh) == 0 {
+		r.Skip("not redeemed")
+	}
+	form := url.Values{"token": {one.refresh[len(one.refresh)-1]}, "client_id": {one.client}}
+	if got := w.f.form("/revoke", form); got.status != http.StatusOK {
+		r.Fatalf("revocation: %s", got.body)
+	}
+	one.dead = true
+}
+
+// check looks at every family after each step.
+func (w *world) check(r *rapid.T) {
+	for _, one := range w.families {
+		if one.access != "" && w.f.active(one.access) == one.dead {
+			r.Fatalf("%v with %q: dead is %v, and its token is not as it should be", one.pair, one.scopes, one.dead)
+		}
+	}
+}
+
+func subset(some, of []string) bool {
+	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(of, s) })
+}
+
+func sameSet(a, b []string) bool { return len(a) == len(b) && subset(a, b) }
