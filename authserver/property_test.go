@@ -60,6 +60,7 @@ func TestNobodyGetsWhatWasNotGranted(t *testing.T) {
 			"refuse":    func(r *rapid.T) { w.refuse(r, client.Draw(r, "client")) },
 			"redeem":    func(r *rapid.T) { w.redeem(r, w.any(r)) },
 			"refresh":   func(r *rapid.T) { w.refresh(r, w.any(r)) },
+			"replay":    func(r *rapid.T) { w.refresh(r, w.any(r)) },
 			"challenge": func(r *rapid.T) {
 				f.Challenged(person.Draw(r, "who"), client.Draw(r, "client"), some(r, "scopes"), "x")
 			},
@@ -85,6 +86,9 @@ func (w *world) any(r *rapid.T) *family {
 
 // authorize has a client ask, and a person grant some of it.
 func (w *world) authorize(r *rapid.T, who, client string) {
+	if len(w.families) == 5 {
+		r.Skip("few families have more of a life each")
+	}
 	asked := some(r, "asked")
 	granted := rapid.SliceOfNDistinct(rapid.SampledFrom(asked), 1, len(asked), rapid.ID).Draw(r, "granted")
 	q := w.f.request("client_id", client, "scope", strings.Join(asked, " "))
@@ -134,7 +138,10 @@ func (w *world) refresh(r *rapid.T, one *family) {
 	}
 	token := rapid.SampledFrom(one.refresh).Draw(r, "token")
 	good := token == one.refresh[len(one.refresh)-1]
-	asked := rapid.SliceOfNDistinct(rapid.SampledFrom(known), 0, len(known), rapid.ID).Draw(r, "asked")
+	var asked []string
+	if rapid.Bool().Draw(r, "asks") {
+		asked = some(r, "asked")
+	}
 	pairs := []string{"client_id", one.client}
 	if len(asked) > 0 {
 		pairs = append(pairs, "scope", strings.Join(asked, " "))
