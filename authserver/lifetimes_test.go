@@ -21,22 +21,27 @@ import (
 // inside runs a test whose time is its own, with a server that has no network.
 func inside(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		f := &fixture{t: t, url: "https://stile.example", resource: "https://stile.example/mcp"}
-		server, err := authserver.New(authserver.Config{
-			Issuer: f.url, Resources: []authserver.Resource{{URL: f.resource, Name: "Notes", Baseline: []string{"notes:read"}}},
-			Scopes: known, Known: func(s string) bool { return slices.Contains(known, s) }, Store: store.NewMemory(),
-			Clients: []authserver.Client{
-				{ID: "app", Name: "App", RedirectURIs: []string{"https://app.example.com/cb"}},
-				{ID: "resource", SecretHash: authserver.HashSecret("s3cret"), Introspects: true},
-			},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.Server, f.client = server, &http.Client{Transport: inner{server}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-		test(t, f)
+	synctest.Test(t, func(t *testing.T) { test(t, newInnerFixture(t, store.NewMemory())) })
+}
+
+// newInnerFixture is a server without a network. Its address is always the same, so
+// that one may take over the store of another.
+func newInnerFixture(t *testing.T, kept store.Store) *fixture {
+	t.Helper()
+	f := &fixture{t: t, url: "https://stile.example", resource: "https://stile.example/mcp"}
+	server, err := authserver.New(authserver.Config{
+		Issuer: f.url, Resources: []authserver.Resource{{URL: f.resource, Name: "Notes", Baseline: []string{"notes:read"}}},
+		Scopes: known, Known: func(s string) bool { return slices.Contains(known, s) }, Store: kept,
+		Clients: []authserver.Client{
+			{ID: "app", Name: "App", RedirectURIs: []string{"https://app.example.com/cb"}},
+			{ID: "resource", SecretHash: authserver.HashSecret("s3cret"), Introspects: true},
+		},
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Server, f.client = server, &http.Client{Transport: inner{server}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return f
 }
 
 // inner answers requests by a handler, in the same goroutine.
