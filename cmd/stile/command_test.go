@@ -33,6 +33,8 @@ func playRole() bool {
 			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprint("pid=", os.Getpid(), " ", os.Getenv("COLOUR"))}}}, nil, nil
 		})
 		_ = server.Run(context.Background(), &mcp.StdioTransport{})
+	case "hinted":
+		_ = hinted().Run(context.Background(), &mcp.StdioTransport{})
 	default:
 		return false
 	}

@@ -54,13 +54,15 @@ type commandLine struct {
 	Serve   serveCommand   `cmd:"" help:"Run the gateway."`
 	Demo    demoCommand    `cmd:"" help:"Show a step-up with everything in one process."`
 	Check   checkCommand   `cmd:"" help:"Tell every mistake in a configuration."`
+	Init    initCommand    `cmd:"" help:"Write a configuration to start from, made from what a server offers."`
 	Explain explainCommand `cmd:"" help:"Tell what would be decided about a call, and why."`
+	User    userCommand    `cmd:"" help:"Add, list, remove or change local accounts."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
 // commands are the subcommands by the first word of what was parsed.
 func (c *commandLine) commands() map[string]command {
-	return map[string]command{"serve": &c.Serve, "demo": &c.Demo, "check": &c.Check, "explain": &c.Explain, "version": &c.Version}
+	return map[string]command{"serve": &c.Serve, "demo": &c.Demo, "check": &c.Check, "init": &c.Init, "explain": &c.Explain, "user": &c.User, "version": &c.Version}
 }
 
 // usageError is a command line that cannot be acted on.
