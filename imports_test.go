@@ -37,6 +37,8 @@ var mayImport = map[string]struct {
 	"forward":                      {"message session challenge internal/sse internal/relay internal/stdio internal/envelope internal/era internal/mirror internal/problem", "what is forwarded was decided before"},
 	"store":                        {"", "values by key; what they mean is for others"},
 	"store/storetest":              {"store", "a suite knows what it tests"},
+	"propose":                      {"authenticate authorize message scope", "a proposal is a pure function of what a server says; asking is for others"},
+	"internal/ask":                 {"propose internal/sse internal/stdio", "a client that looks knows nothing of the gateway"},
 	"internal/problem":             {"", "a mistake is a value"},
 	"internal/fetch":               {"", "fetching knows no stage"},
 	"internal/mirror":              {"message", "which arguments headers repeat is told by the schema of a tool"},
