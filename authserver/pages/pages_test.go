@@ -50,7 +50,7 @@ func TestHeadersOfPages(t *testing.T) {
 	for name, want := range map[string]string{
 		"Cache-Control":           "no-store",
 		"Content-Type":            "text/html; charset=utf-8",
-		"Referrer-Policy":         "no-referrer",
+		"Referrer-Policy":         "same-origin",
 		"X-Content-Type-Options":  "nosniff",
 		"X-Frame-Options":         "DENY",
 		"Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'",

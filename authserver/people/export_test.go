@@ -23,3 +23,15 @@ func (l *Limits) Counted() int { return l.order.Len() }
 
 // MaxCounted is how many may be.
 const MaxCounted = maxCounted
+
+// Occupy takes all the room there is for checks, until the function is called.
+func (a *Accounts) Occupy() (leave func()) {
+	for range checksAtOnce {
+		a.busy <- struct{}{}
+	}
+	return func() {
+		for range checksAtOnce {
+			a.leave()
+		}
+	}
+}

@@ -25,6 +25,7 @@ var (
 	ErrUnknown  = errors.New("there is no account of this name")
 	ErrFull     = errors.New("there are as many accounts as there may be; use an OpenID provider instead")
 	ErrLink     = errors.New("this link was used, has expired, or was replaced by a newer one")
+	ErrBusy     = errors.New("there are too many sign-ins at once")
 	// ErrMismatch is all that a failed sign-in says.
 	ErrMismatch = errors.New("name and password do not belong together")
 )
@@ -67,8 +68,12 @@ func NewAccounts(records Records) *Accounts {
 	return &Accounts{records: records, unmatched: unmatched(), busy: make(chan struct{}, checksAtOnce)}
 }
 
-// checksAtOnce bounds password checks side by side: each takes 19 MiB.
-const checksAtOnce = 4
+const (
+	// checksAtOnce bounds password checks side by side: each takes 19 MiB.
+	checksAtOnce = 4
+	// longestWait is how long one of them waits for its turn.
+	longestWait = 10 * time.Second
+)
 
 // Records is the part of the store that accounts need.
 type Records interface {
@@ -280,11 +285,16 @@ func (a *Accounts) renew(ctx context.Context, account Account, hash string) erro
 	})
 }
 
-// enter waits for room to compute a hash, or for ctx to end.
+// enter waits for room to compute a hash: until ctx ends, or until it has become
+// ErrBusy.
 func (a *Accounts) enter(ctx context.Context) error {
+	timer := time.NewTimer(longestWait)
+	defer timer.Stop()
 	select {
 	case a.busy <- struct{}{}:
 		return nil
+	case <-timer.C:
+		return ErrBusy
 	case <-ctx.Done():
 		return ctx.Err()
 	}

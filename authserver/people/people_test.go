@@ -302,3 +302,21 @@ func TestAddEndsTheLink(t *testing.T) {
 		t.Errorf("the link opens again: %v", err)
 	}
 }
+
+// Checks that wait for their turn do not pile up for ever.
+func TestTooManyChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		accounts := people.NewAccounts(&memory{})
+		if _, err := accounts.Add(t.Context(), "ada", password); err != nil {
+			t.Fatal(err)
+		}
+		leave := accounts.Occupy()
+		if _, err := accounts.Check(t.Context(), "ada", password); !errors.Is(err, people.ErrBusy) {
+			t.Errorf("%v", err)
+		}
+		leave()
+		if _, err := accounts.Check(t.Context(), "ada", password); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
+}

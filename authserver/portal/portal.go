@@ -198,7 +198,7 @@ func (p *Portal) tell(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &t):
 	case errors.Is(err, ErrGone):
 		t = errGone
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, people.ErrBusy), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		t = errBusy
 	default:
 		id = rand.Text()[:12]
@@ -219,7 +219,7 @@ func (p *Portal) show(w http.ResponseWriter, r *http.Request, status int, page p
 func seeOther(w http.ResponseWriter, path string, query ...string) {
 	w.Header().Set("Location", link(path, query...))
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("Referrer-Policy", "same-origin")
 	w.WriteHeader(http.StatusSeeOther)
 }
 

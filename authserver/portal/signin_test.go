@@ -206,7 +206,7 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 	p.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	for _, path := range []string{"/authserver/signin", "/authserver/consent?request=x", "/authserver/setup?token=x", "/authserver/nothing", "/authserver/provider", "/authserver/grants"} {
 		h := p.get(path).header
-		if h.Get("Cache-Control") != "no-store" || h.Get("Referrer-Policy") != "no-referrer" {
+		if h.Get("Cache-Control") != "no-store" || h.Get("Referrer-Policy") != "same-origin" {
 			t.Errorf("%s: %v", path, h)
 		}
 		if h.Get("Location") != "" {
