@@ -100,6 +100,23 @@ func TestLockOut(t *testing.T) {
 	}
 }
 
+// Whoever gets in at last has not used up anything for the next time.
+func TestSignInForgetsMistakes(t *testing.T) {
+	s := newSite(t, nil)
+	s.add("ada")
+	s.From(far)
+	for round := range 2 {
+		p := s.person()
+		page := p.get("/authserver/signin")
+		for range 4 {
+			p.signIn(page, "ada", "wrong password")
+		}
+		if a := p.signIn(page, "ada", password); a.path != "/authserver/grants" {
+			t.Errorf("round %d: %d", round, a.status)
+		}
+	}
+}
+
 // What is begun in one browser cannot be seen or finished in another (confused
 // deputy, login CSRF).
 func TestRequestsAreBoundToTheirBrowser(t *testing.T) {
@@ -278,7 +295,7 @@ func TestLargeForms(t *testing.T) {
 	s := newSite(t, nil)
 	p := s.person()
 	values := p.get("/authserver/signin").fill(t, "/authserver/signin", "username", strings.Repeat("x", 100<<10))
-	if a := p.post("/authserver/signin", values); a.status != http.StatusForbidden {
+	if a := p.post("/authserver/signin", values); a.status != http.StatusForbidden || !strings.Contains(a.body, "This form cannot be used") {
 		t.Errorf("%d", a.status)
 	}
 }
