@@ -26,6 +26,7 @@ var mayImport = map[string]struct {
 	"challenge":         {"scope message", "a refusal is words; it decides nothing"},
 	"session":           {"internal/problem", "a sealed id is bytes; whose it is comes in as a value"},
 	"forward":           {"message session challenge internal/sse internal/relay internal/stdio internal/envelope internal/problem", "what is forwarded was decided before"},
+	"stepup":            {"challenge message internal/fetch", "a client of protected servers; it knows nothing of the gateway"},
 	"doctor":            {"challenge internal/fetch", "a doctor looks from outside, as a client does; it knows nothing of the gateway"},
 	"internal/problem":  {"", "a mistake is a value"},
 	"internal/fetch":    {"", "fetching knows no stage"},
