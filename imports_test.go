@@ -48,6 +48,8 @@ var mayImport = map[string]struct {
 	"internal/sse":                 {"", "an event stream knows no stage"},
 	"internal/relay":               {"internal/sse", "the way back is mechanics; hooks decide"},
 	"stiletest":                    {"authenticate message scope internal/sse", "a fake knows nothing of the gateway it is put beside"},
+	"stepup":                       {"challenge message internal/fetch", "a client of protected servers; it knows nothing of the gateway"},
+	"doctor":                       {"challenge internal/fetch", "a doctor looks from outside, as a client does; it knows nothing of the gateway"},
 	".": {"authenticate message session authorize challenge scope internal/problem internal/relay internal/sse",
 		"the gateway takes any http.Handler as upstream, so it does not know forward, and nothing of the programs around it"},
 }

@@ -2,7 +2,7 @@
 //
 // Its exit codes: 0, all went well; 1, the configuration has mistakes, something
 // failed, or with explain --fail the call would be refused; 2, the command line
-// could not be understood.
+// could not be understood. Doctor ends with 3 or 4 if it found something wrong.
 package main
 
 import (
@@ -57,12 +57,14 @@ type commandLine struct {
 	Init    initCommand    `cmd:"" help:"Write a configuration to start from, made from what a server offers."`
 	Explain explainCommand `cmd:"" help:"Tell what would be decided about a call, and why."`
 	User    userCommand    `cmd:"" help:"Add, list, remove or change local accounts."`
+	Doctor  doctorCommand  `cmd:"" help:"Look at a protected MCP server as a client would. Ends with 3 if the worst is a warning, with 4 if it is an error."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
 // commands are the subcommands by the first word of what was parsed.
 func (c *commandLine) commands() map[string]command {
-	return map[string]command{"serve": &c.Serve, "demo": &c.Demo, "check": &c.Check, "init": &c.Init, "explain": &c.Explain, "user": &c.User, "version": &c.Version}
+	return map[string]command{"serve": &c.Serve, "demo": &c.Demo, "check": &c.Check, "init": &c.Init, "explain": &c.Explain,
+		"user": &c.User, "doctor": &c.Doctor, "version": &c.Version}
 }
 
 // usageError is a command line that cannot be acted on.
@@ -111,14 +113,17 @@ type exitRequest int
 // tell writes an error where it belongs and turns it into an exit code.
 func tell(stderr io.Writer, err error) int {
 	var (
-		found mistakes
-		usage usageError
+		found   mistakes
+		usage   usageError
+		trouble foundTrouble
 	)
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.Is(err, errRefused):
 		return exitFailed
+	case errors.As(err, &trouble):
+		return int(trouble)
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "stile: %s\nTry: stile --help\n", usage.text)
 		return exitUsage

@@ -117,12 +117,18 @@ func (c *Client) GetJSON(ctx context.Context, rawURL string) (Response, error) {
 // PostForm sends a form to a URL of the operator's own under the same limits
 // (RFC 7662 introspection). Header is added to the request and may be nil.
 func (c *Client) PostForm(ctx context.Context, rawURL string, form url.Values, header http.Header) (Response, error) {
+	return c.Post(ctx, rawURL, "application/x-www-form-urlencoded", []byte(form.Encode()), header)
+}
+
+// Post sends a body of a media type under the same limits. Header is added to the
+// request and may be nil.
+func (c *Client) Post(ctx context.Context, rawURL, mediaType string, body []byte, header http.Header) (Response, error) {
 	h := header.Clone()
 	if h == nil {
 		h = http.Header{}
 	}
-	h.Set("Content-Type", "application/x-www-form-urlencoded")
-	return c.do(ctx, http.MethodPost, rawURL, h, form.Encode())
+	h.Set("Content-Type", mediaType)
+	return c.do(ctx, http.MethodPost, rawURL, h, string(body))
 }
 
 // IsJSON reports whether a Content-Type names JSON.

@@ -1,0 +1,175 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+)
+
+// maxBody is how much of an answer is read, in bytes.
+const maxBody = 1 << 20
+
+// answer is one HTTP answer, as far as it was read.
+type answer struct {
+	method string
+	status int
+	header http.Header
+	body   []byte
+}
+
+// line tells of the answer in a few words: what was asked and what came.
+func (a answer) line() string {
+	s := fmt.Sprintf("%s answered %d", a.method, a.status)
+	if t := a.header.Get("Content-Type"); t != "" {
+		s += " " + clean(t, 60)
+	}
+	return s
+}
+
+// rpcMessage is as much of a JSON-RPC response as is looked at.
+type rpcMessage struct {
+	JSONRPC string          `json:"jsonrpc"`
+	ID      json.RawMessage `json:"id"`
+	Result  json.RawMessage `json:"result"`
+	Error   *struct {
+		Code    int    `json:"code"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+// rpc is the JSON-RPC response of the body, or of the first such event; nil if
+// there is none.
+func (a answer) rpc() *rpcMessage {
+	media, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+	candidates := [][]byte{a.body}
+	if media == "text/event-stream" {
+		candidates = nil
+		for line := range bytes.Lines(a.body) {
+			if data, ok := bytes.CutPrefix(bytes.TrimRight(line, "\r\n"), []byte("data:")); ok {
+				candidates = append(candidates, data)
+			}
+		}
+	}
+	for _, c := range candidates {
+		var m rpcMessage
+		if json.Unmarshal(c, &m) == nil && m.JSONRPC == "2.0" && (m.Result != nil || m.Error != nil) {
+			return &m
+		}
+	}
+	return nil
+}
+
+// ask sends one request and reads its answer. A stream is read until its first
+// response or the timeout.
+func (v *visit) ask(method string, h http.Header, body []byte) (answer, error) {
+	return v.askAt(v.endpoint.String(), method, h, body)
+}
+
+func (v *visit) askAt(address, method string, h http.Header, body []byte) (answer, error) {
+	ctx, cancel := context.WithTimeout(v.ctx, v.options.Timeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, err
+	}
+	for name, values := range h {
+		r.Header[name] = values
+	}
+	if host := r.Header.Get("Host"); host != "" {
+		r.Host = host
+		r.Header.Del("Host")
+	}
+	r.Header.Set("User-Agent", "stile-doctor")
+	resp, err := v.http.Do(r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	a := answer{method: method, status: resp.StatusCode, header: resp.Header}
+	a.read(resp.Body)
+	return a, nil
+}
+
+// read reads the body; of a stream, what comes until a response is whole. What
+// breaks off stays as it is.
+func (a *answer) read(body io.Reader) {
+	stream := strings.HasPrefix(a.header.Get("Content-Type"), "text/event-stream")
+	if stream && a.method == http.MethodGet {
+		return // it may never say anything
+	}
+	buf := make([]byte, 16<<10)
+	for len(a.body) < maxBody {
+		n, err := body.Read(buf)
+		a.body = append(a.body, buf[:n]...)
+		if err != nil || stream && a.rpc() != nil {
+			return
+		}
+	}
+}
+
+// rpcRequest is a JSON-RPC request of ours.
+type rpcRequest struct {
+	Method string
+	Name   string // what Mcp-Name says; empty for none
+	Params map[string]any
+	modern bool
+}
+
+// Revisions that the messages are of.
+const (
+	legacyVersion = "2025-11-25"
+	modernVersion = "2026-07-28"
+)
+
+func (m rpcRequest) bytes() []byte {
+	b, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": m.Method, "params": m.Params})
+	if err != nil {
+		panic("doctor: a request of ours cannot be written: " + err.Error())
+	}
+	return b
+}
+
+// headers are those that 2026-07-28 mirrors (REQ-25, REQ-26).
+func (m rpcRequest) headers() http.Header {
+	h := http.Header{"Mcp-Protocol-Version": {modernVersion}, "Mcp-Method": {m.Method}}
+	if m.Name != "" {
+		h.Set("Mcp-Name", m.Name)
+	}
+	return h
+}
+
+func self() map[string]any { return map[string]any{"name": "stile-doctor", "version": "1"} }
+
+// initialize opens a session of the 2025 revisions.
+func (v *visit) initialize() rpcRequest {
+	return rpcRequest{Method: "initialize", Params: map[string]any{
+		"protocolVersion": legacyVersion, "capabilities": map[string]any{}, "clientInfo": self()}}
+}
+
+// modern is a request of 2026-07-28.
+func (v *visit) modern(method string, params map[string]any) rpcRequest {
+	if params == nil {
+		params = map[string]any{}
+	}
+	params["_meta"] = map[string]any{
+		"io.modelcontextprotocol/protocolVersion":    modernVersion,
+		"io.modelcontextprotocol/clientInfo":         self(),
+		"io.modelcontextprotocol/clientCapabilities": map[string]any{},
+	}
+	return rpcRequest{Method: method, Params: params, modern: true}
+}
+
+// post sends a message with the headers of the transport and those in extra, which
+// win.
+func (v *visit) post(m rpcRequest, extra http.Header) (answer, error) {
+	h := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
+	for name, values := range extra {
+		h[name] = values
+	}
+	return v.ask(http.MethodPost, h, m.bytes())
+}

@@ -1,0 +1,215 @@
+// Package doctor looks at an MCP server as its clients would, and says what is
+// wrong, which clients it hurts and how to mend it.
+//
+// It reaches the server without a token, reads the challenge and the metadata in
+// every place clients look, then the authorization server's, and holds them against
+// the specification (REQ-nn) and against what real clients trip over (DES-nn). With
+// a token it goes on: audience, lists, header checks, and, on an operation that the
+// caller names, the step-up.
+//
+// Nothing that could change the server's state is sent unless Options.Call names
+// it: without one, the messages are initialize, server/discover, ping, the lists,
+// and requests that must be refused.
+package doctor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/stile-mcp/stile/internal/fetch"
+)
+
+// DefaultTimeout bounds one request, from dialling to the last byte that is read.
+const DefaultTimeout = 10 * time.Second
+
+// Options says what to examine.
+type Options struct {
+	// URL is the endpoint, https, or http to loopback.
+	URL string
+	// Token is an access token to go on with, such as of a first login. Optional.
+	// It is sent to URL only and stands in no finding.
+	Token string
+	// Call is an operation that the token has no right to yet. It is sent, twice,
+	// with the token; where the server does not refuse it, it runs. Optional.
+	Call *Call
+	// Timeout bounds each request. Default DefaultTimeout.
+	Timeout time.Duration
+	// RootCAs are who may vouch for the servers. Default: the system's.
+	RootCAs *x509.CertPool
+}
+
+// Call names an operation, as the Mcp-Method and Mcp-Name headers do.
+type Call struct {
+	Method string          // such as tools/call
+	Target string          // the tool, prompt or URI
+	Args   json.RawMessage // a JSON object; nil for none
+}
+
+// Examine looks at a server, for at most about two minutes. Its error says that
+// there was nothing to look at: a URL that cannot be asked or a host that does not
+// answer; all else is in the report. It is safe for concurrent use.
+func Examine(ctx context.Context, o Options) (Report, error) {
+	endpoint, err := fetch.CheckURL(o.URL, true)
+	if err != nil {
+		return Report{}, fmt.Errorf("%s: %w", o.URL, err)
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	v := newVisit(ctx, endpoint, o)
+	defer v.close()
+	if err := v.reach(); err != nil {
+		return Report{}, err
+	}
+	if v.challenged() {
+		v.readMetadata()
+		v.readIssuers()
+	}
+	v.asBrowser()
+	v.asStranger()
+	if o.Token != "" {
+		v.asHolder()
+		v.stepUp()
+	}
+	v.judgeClients()
+	return v.report, nil
+}
+
+// visit is one examination under way.
+type visit struct {
+	ctx      context.Context
+	options  Options
+	endpoint *url.URL
+	local    bool // the endpoint is on loopback
+	http     *http.Client
+	fetch    *fetch.Client
+	report   Report
+
+	first      answer // to initialize without a token
+	wall       *wall  // the challenge of the first 401
+	metadata   *resourceMetadata
+	authorizes []issuerMetadata
+	refusal    *wall // the challenge of the operation, with the token
+	held       []string
+}
+
+func newVisit(ctx context.Context, endpoint *url.URL, o Options) *visit {
+	local := isLoopback(endpoint.Hostname())
+	transport := &http.Transport{
+		Proxy:              http.ProxyFromEnvironment,
+		DialContext:        (&net.Dialer{Timeout: o.Timeout}).DialContext,
+		TLSClientConfig:    &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12},
+		DisableCompression: true,
+		ForceAttemptHTTP2:  true,
+	}
+	return &visit{
+		ctx: ctx, options: o, endpoint: endpoint, local: local,
+		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse // clients do not carry a token elsewhere
+		}},
+		// What a server names is fetched under the rules for strangers, unless the
+		// person examines a server of their own network.
+		fetch:  fetch.New(fetch.Options{AllowLoopbackHTTP: local, AllowPrivate: local || isPrivate(ctx, endpoint.Hostname()), RootCAs: o.RootCAs, Timeout: o.Timeout}),
+		report: Report{URL: endpoint.String()},
+	}
+}
+
+func (v *visit) close() {
+	v.http.CloseIdleConnections()
+	v.fetch.CloseIdle()
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func isPrivate(ctx context.Context, host string) bool {
+	addresses, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return false
+	}
+	for _, a := range addresses {
+		if a.IP.IsPrivate() || a.IP.IsLoopback() {
+			return true
+		}
+	}
+	return false
+}
+
+// reach asks without a token, as clients do first.
+func (v *visit) reach() error {
+	a, err := v.post(v.initialize(), nil)
+	if err != nil {
+		return fmt.Errorf("%s does not answer: %w", v.endpoint.Host, rootCause(err))
+	}
+	v.first = a
+	v.judgeFirst(a)
+	if v.challenged() {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			v.judgeProbe(method)
+		}
+		v.judgeDiscover()
+	}
+	return nil
+}
+
+// challenged reports whether the server wants a token.
+func (v *visit) challenged() bool { return v.first.status == http.StatusUnauthorized }
+
+func rootCause(err error) error {
+	if e := new(url.Error); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
+// judgeFirst looks at the answer to initialize without a token.
+func (v *visit) judgeFirst(a answer) {
+	switch {
+	case a.status == http.StatusUnauthorized:
+		v.wall = v.readChallenge(a)
+		v.judgeFirstChallenge()
+	case a.status == http.StatusForbidden:
+		v.find("first-403", a.line())
+	case a.status == http.StatusOK && a.rpc() != nil:
+		v.find("open", a.line())
+	default:
+		v.find("not-mcp", a.line())
+	}
+}
+
+// judgeProbe looks at what clients meet that try with GET or HEAD (DES-20).
+func (v *visit) judgeProbe(method string) {
+	h := http.Header{"Accept": {"text/event-stream"}}
+	a, err := v.ask(method, h, nil)
+	switch {
+	case err != nil:
+		v.find("probe-"+method, err.Error())
+	case a.status != http.StatusUnauthorized:
+		v.find("probe-"+method, a.line())
+	case len(a.header.Values("WWW-Authenticate")) == 0:
+		v.find("probe-"+method, a.line()+" without WWW-Authenticate")
+	}
+}
+
+// judgeDiscover looks at how a client of 2026-07-28 is met.
+func (v *visit) judgeDiscover() {
+	m := v.modern("server/discover", nil)
+	a, err := v.post(m, m.headers())
+	if err != nil {
+		v.find("discover", err.Error())
+		return
+	}
+	if a.status != http.StatusUnauthorized {
+		v.find("discover", a.line())
+	}
+}

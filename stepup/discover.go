@@ -1,0 +1,189 @@
+package stepup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/modelcontextprotocol/go-sdk/oauthex"
+
+	"github.com/stile-mcp/stile/internal/fetch"
+)
+
+// discovery is who issues tokens for a resource.
+type discovery struct {
+	resource oauthex.ProtectedResourceMetadata
+	issuer   issuer
+}
+
+// issuer is an authorization server's metadata.
+type issuer struct {
+	oauthex.AuthServerMeta
+	DPoP []string `json:"dpop_signing_alg_values_supported"`
+
+	fixed bool // it has no metadata: endpoints as 2025-03-26 fixed them
+}
+
+// discover finds the resource's metadata and its authorization server's.
+func (a *account) discover(ctx context.Context, told string, old *Login) (*discovery, error) {
+	d := new(discovery)
+	found, err := a.findResource(ctx, told, &d.resource)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return d, a.discoverOld(ctx, d)
+	}
+	servers := d.resource.AuthorizationServers
+	if len(servers) == 0 {
+		return nil, errors.New("the resource's metadata names no authorization server")
+	}
+	id := servers[0]
+	if old != nil && slices.Contains(servers, old.Issuer) {
+		id = old.Issuer // the person knows it already
+	}
+	found, err = a.findIssuer(ctx, id, &d.issuer)
+	if err == nil && !found {
+		err = fmt.Errorf("the authorization server %s has no metadata", id)
+	}
+	return d, err
+}
+
+// findResource reads the protected-resource metadata where the challenge says, else
+// at the well-known places (REQ-50).
+func (a *account) findResource(ctx context.Context, told string, into *oauthex.ProtectedResourceMetadata) (bool, error) {
+	u, err := url.Parse(a.resource)
+	if err != nil {
+		return false, err
+	}
+	root := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/.well-known/oauth-protected-resource"}
+	inserted := root
+	inserted.Path += strings.TrimSuffix(u.Path, "/")
+	places := []string{inserted.String(), root.String()}
+	if told != "" {
+		places = append([]string{told}, places...)
+	}
+	for _, at := range slices.Compact(places) {
+		found, err := a.getJSON(ctx, at, into)
+		switch {
+		case err != nil:
+			return false, fmt.Errorf("metadata of the resource: %w", err)
+		case !found:
+			continue
+		}
+		return true, checkResource(u, into.Resource)
+	}
+	return false, nil
+}
+
+// checkResource holds the resource of the metadata against the URL that is asked:
+// it is that URL, or what stands above it on the same origin (RFC 9728 §3.3).
+// Otherwise tokens for one server would be got for another.
+func checkResource(endpoint *url.URL, resource string) error {
+	r, err := url.Parse(resource)
+	above := func(p string) string { return strings.TrimSuffix(p, "/") + "/" }
+	if err != nil || !strings.EqualFold(r.Scheme, endpoint.Scheme) || !strings.EqualFold(r.Host, endpoint.Host) ||
+		!strings.HasPrefix(above(endpoint.Path), above(r.Path)) {
+		return fmt.Errorf("the metadata is of the resource %q, not of %s", resource, endpoint)
+	}
+	return nil
+}
+
+// discoverOld is for servers of 2025-03-26, which are their own authorization
+// server, with metadata at the origin or fixed endpoints.
+func (a *account) discoverOld(ctx context.Context, d *discovery) error {
+	u, err := url.Parse(a.resource)
+	if err != nil {
+		return err
+	}
+	origin := (&url.URL{Scheme: u.Scheme, Host: u.Host}).String()
+	d.resource.Resource = a.resource
+	found, err := a.findIssuer(ctx, origin, &d.issuer)
+	if err != nil || found {
+		return err
+	}
+	d.issuer = issuer{fixed: true, AuthServerMeta: oauthex.AuthServerMeta{Issuer: origin, AuthorizationEndpoint: origin + "/authorize",
+		TokenEndpoint: origin + "/token", RegistrationEndpoint: origin + "/register"}}
+	return nil
+}
+
+// findIssuer reads an authorization server's metadata: RFC 8414 inserted, OpenID
+// inserted, OpenID appended, and RFC 8414 appended as Okta has it (REQ-70).
+func (a *account) findIssuer(ctx context.Context, id string, into *issuer) (bool, error) {
+	u, err := fetch.CheckURL(id, true)
+	if err != nil {
+		return false, fmt.Errorf("authorization server %q: %w", id, err)
+	}
+	const oauth, oidc = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
+	path := strings.TrimSuffix(u.Path, "/")
+	for _, p := range slices.Compact([]string{oauth + path, oidc + path, path + oidc, path + oauth}) {
+		at := url.URL{Scheme: u.Scheme, Host: u.Host, Path: p}
+		*into = issuer{}
+		found, err := a.getJSON(ctx, at.String(), into)
+		if err != nil {
+			return false, fmt.Errorf("metadata of the authorization server: %w", err)
+		}
+		if found {
+			return true, into.check(id)
+		}
+	}
+	return false, nil
+}
+
+// check refuses what would make a login unsafe: another issuer (REQ-57), no PKCE
+// (REQ-56), endpoints that are not https.
+func (m *issuer) check(id string) error {
+	if m.Issuer != id {
+		return fmt.Errorf("the metadata of %s is of another issuer: %q", id, m.Issuer)
+	}
+	for _, endpoint := range []string{m.AuthorizationEndpoint, m.TokenEndpoint, m.RegistrationEndpoint} {
+		if endpoint == "" {
+			continue
+		}
+		if _, err := fetch.CheckURL(endpoint, true); err != nil {
+			return fmt.Errorf("authorization server %s: endpoint %q: %w", id, endpoint, err)
+		}
+	}
+	if m.TokenEndpoint == "" {
+		return fmt.Errorf("authorization server %s has no token endpoint", id)
+	}
+	return nil
+}
+
+// checkPKCE refuses an authorization server that does not say that it can do PKCE
+// with S256 (REQ-56). One of 2025-03-26 without metadata cannot say.
+func (m *issuer) checkPKCE() error {
+	if !m.fixed && !slices.Contains(m.CodeChallengeMethodsSupported, "S256") {
+		return fmt.Errorf("authorization server %s does not offer PKCE with S256", m.Issuer)
+	}
+	return nil
+}
+
+// getJSON fetches a document. That there is none is no error.
+func (a *account) getJSON(ctx context.Context, at string, into any) (bool, error) {
+	got, err := a.fetch.GetJSON(ctx, at)
+	if e := new(fetch.Error); errors.As(err, &e) && e.Status >= 400 && e.Status < 500 {
+		return false, nil
+	}
+	if err != nil {
+		if e := new(fetch.Error); errors.As(err, &e) && e.Status == http.StatusOK {
+			return false, nil // a page instead of a document
+		}
+		return false, err
+	}
+	if err := json.Unmarshal(got.Body, into); err != nil {
+		return false, fmt.Errorf("%s: expected a JSON object: %w", at, err)
+	}
+	return true, nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,120 @@
+package stepup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/oauthex"
+)
+
+// registration is who the client is to one issuer.
+type registration struct {
+	ID          string    `json:"id"`
+	Secret      string    `json:"secret,omitempty"`
+	Method      string    `json:"method"` // token_endpoint_auth_method
+	RedirectURI string    `json:"redirect_uri,omitempty"`
+	Expires     time.Time `json:"expires,omitzero"` // of the secret
+}
+
+// register finds the registration to use at an issuer, in the order of REQ-59: one
+// made beforehand, a metadata document of the client's own, one saved or made now.
+func (a *account) register(ctx context.Context, m *issuer, redirect string) (registration, error) {
+	c := a.t.config
+	switch {
+	case c.Client.ID != "" && (c.Client.Issuer == "" || c.Client.Issuer == m.Issuer):
+		return registration{ID: c.Client.ID, Secret: c.Client.Secret, Method: methodFor(m, c.Client.Secret), RedirectURI: redirect}, nil
+	case c.Client.ID != "":
+		return registration{}, fmt.Errorf("the client %s is registered with %s, but %s issues the tokens", c.Client.ID, c.Client.Issuer, m.Issuer)
+	case c.ClientMetadataURL != "" && m.ClientIDMetadataDocumentSupported:
+		return registration{ID: c.ClientMetadataURL, Method: "none", RedirectURI: redirect}, nil
+	case m.RegistrationEndpoint == "":
+		return registration{}, fmt.Errorf("%s lets no client register itself: give a client id that it knows", m.Issuer)
+	}
+	if saved, err := a.savedRegistration(ctx, m.Issuer); err != nil || saved != nil && saved.RedirectURI == redirect {
+		if err != nil {
+			return registration{}, err
+		}
+		return *saved, nil
+	}
+	made, err := a.registerAnew(ctx, m, redirect)
+	if err != nil {
+		return registration{}, fmt.Errorf("registration at %s: %w", m.Issuer, err)
+	}
+	data, err := json.Marshal(made)
+	if err != nil {
+		return registration{}, err
+	}
+	return made, a.t.config.Store.Put(ctx, registrationName(m.Issuer), data)
+}
+
+// savedRegistration is the one made earlier at an issuer; nil if there is none that
+// is still good.
+func (a *account) savedRegistration(ctx context.Context, issuer string) (*registration, error) {
+	data, err := a.t.config.Store.Get(ctx, registrationName(issuer))
+	if err != nil || data == nil {
+		return nil, err
+	}
+	r := new(registration)
+	if json.Unmarshal(data, r) != nil || !r.Expires.IsZero() && time.Now().After(r.Expires) {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// registerAnew registers dynamically (RFC 7591). No scope is named: it would be a
+// ceiling for every later step-up.
+func (a *account) registerAnew(ctx context.Context, m *issuer, redirect string) (registration, error) {
+	method := "none"
+	if len(m.TokenEndpointAuthMethodsSupported) > 0 && !slices.Contains(m.TokenEndpointAuthMethodsSupported, "none") {
+		method = methodFor(m, "secret")
+	}
+	asked := oauthex.ClientRegistrationMetadata{
+		RedirectURIs: []string{redirect}, TokenEndpointAuthMethod: method, ClientName: a.t.config.ClientName,
+		GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"}, ApplicationType: "native",
+	}
+	body, err := json.Marshal(asked)
+	if err != nil {
+		return registration{}, err
+	}
+	resp, err := a.fetch.Post(ctx, m.RegistrationEndpoint, "application/json", body, nil)
+	if err != nil {
+		return registration{}, err
+	}
+	var got struct {
+		oauthex.ClientRegistrationResponse
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	err = json.Unmarshal(resp.Body, &got)
+	switch {
+	case resp.Status != http.StatusCreated && resp.Status != http.StatusOK:
+		return registration{}, fmt.Errorf("status %d %s %s", resp.Status, plain(got.Error), plain(got.Description))
+	case err != nil:
+		return registration{}, err
+	case got.ClientID == "":
+		return registration{}, errors.New("the answer has no client_id")
+	}
+	r := registration{ID: got.ClientID, Secret: got.ClientSecret, Method: got.TokenEndpointAuthMethod, RedirectURI: redirect, Expires: got.ClientSecretExpiresAt}
+	if r.Method == "" {
+		r.Method = method
+	}
+	return r, nil
+}
+
+// methodFor chooses how a client proves who it is.
+func methodFor(m *issuer, secret string) string {
+	if secret == "" {
+		return "none"
+	}
+	for _, method := range []string{"client_secret_basic", "client_secret_post"} {
+		if slices.Contains(m.TokenEndpointAuthMethodsSupported, method) {
+			return method
+		}
+	}
+	return "client_secret_basic" // RFC 8414 §2: what an absent list means
+}
