@@ -8,6 +8,8 @@ import (
 
 	"github.com/stile-mcp/stile/authenticate"
 	"github.com/stile-mcp/stile/authorize"
+	"github.com/stile-mcp/stile/challenge"
+	"github.com/stile-mcp/stile/message"
 )
 
 // Config is everything a Gateway is made of. New checks it whole, reports every
@@ -58,6 +60,11 @@ type Config struct {
 	// Clients that compare the issuer with the URL, as they must today, find it
 	// through the protected-resource document instead.
 	RelayIssuerMetadata bool
+	// OnChallenge is told of each challenge with insufficient_scope, just before it is
+	// sent: to whom, and for which call. An authorization server of the same process
+	// learns so what the next authorization is for. It is called by many at once and
+	// must return at once. Optional.
+	OnChallenge func(id *authenticate.Identity, call *message.Call, c challenge.Challenge)
 	// RefusalWindow is how long a newer token that still lacks what was
 	// challenged is answered in-band instead of with a second 403 (DES-28).
 	// Default 60 s; negative: never.

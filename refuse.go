@@ -71,7 +71,15 @@ func (x *exchange) refuse(err error) {
 	if refusal.Status >= http.StatusInternalServerError {
 		x.g.config.Log.Error("refused", "request_id", x.requestID, "server", x.s.name, "status", refusal.Status, "error", err)
 	}
+	x.tellChallenge(refusal)
 	refusal.Write(x.w)
+}
+
+// tellChallenge tells whoever wants to know that a caller is asked for more scopes.
+func (x *exchange) tellChallenge(r challenge.Refusal) {
+	if r.Challenge != nil && r.Challenge.Error == "insufficient_scope" && x.identity != nil && x.call != nil && x.g.config.OnChallenge != nil {
+		x.g.config.OnChallenge(x.identity, x.call, *r.Challenge)
+	}
 }
 
 // refusalFor is the switch from typed errors to HTTP.

@@ -87,7 +87,16 @@ func (f *File) assemble(log *slog.Logger) (stile.Config, closers, mistakes) {
 			config.AllowedOrigins = append(slices.Clip(config.AllowedOrigins), origin)
 		}
 	}
-	who, opened, found := f.newCallers()
+	kept, found := f.embed(&config, log)
+	var opened closers
+	if kept != nil {
+		opened = append(opened, kept)
+	}
+	if len(found) > 0 {
+		return config, opened, found
+	}
+	who, more, found := f.newCallers()
+	opened = append(opened, more...)
 	if len(found) > 0 {
 		return config, opened, found
 	}
@@ -111,6 +120,7 @@ func (f *File) crossOrigin() stile.CORS {
 // callers is what all servers share to tell who is calling.
 type callers struct {
 	keySets  []*authenticate.KeySet // by position in File.Issuers
+	own      *authenticate.KeySet   // of the embedded authorization server; nil: none
 	apiKeys  *authenticate.APIKeys  // nil: none
 	profiles []*authenticate.Profile
 }
@@ -123,6 +133,14 @@ func (f *File) newCallers() (callers, closers, mistakes) {
 		opened closers
 		found  mistakes
 	)
+	if f.authServer != nil {
+		keys, err := authenticate.NewKeySet(authenticate.KeySetConfig{Issuer: f.PublicURL, Transport: inProcess{f.authServer}})
+		if err != nil {
+			return who, opened, f.foundBy(err, "public_url")
+		}
+		who.own = keys
+		opened = append(opened, closerFunc(keys.Close))
+	}
 	for i, issuer := range f.Issuers {
 		keys, err := authenticate.NewKeySet(authenticate.KeySetConfig{
 			Issuer: issuer.Issuer, JWKSURI: issuer.JWKSURI, MetadataURL: issuer.MetadataURL})
@@ -166,6 +184,10 @@ func (f *File) newServer(e *entry[Server], who callers, log *slog.Logger) (stile
 	// Keys come first: what is a key is not shown to an issuer.
 	if who.apiKeys != nil {
 		server.Verifiers = append(server.Verifiers, who.apiKeys)
+	}
+	if who.own != nil {
+		own, wrong := f.newOwnTokens(who.own, f.resource(&e.Value))
+		server.Verifiers, found = append(server.Verifiers, own), append(found, wrong...)
 	}
 	for i := range f.Issuers {
 		verifiers, wrong := f.newVerifiers(i, who, f.resource(&e.Value), p.compiled.NeedsClaims())
@@ -211,6 +233,9 @@ func (f *File) newVerifiers(i int, who callers, resource string, claims bool) ([
 // profiles are what clients are told of the issuers.
 func (f *File) profiles() []*authenticate.Profile {
 	var profiles []*authenticate.Profile
+	if f.embedded() {
+		profiles = append(profiles, &authenticate.Profile{Issuer: f.PublicURL})
+	}
 	for _, i := range f.Issuers {
 		profiles = append(profiles, &authenticate.Profile{Issuer: i.Issuer, ScopePrefix: i.ScopePrefix, Grantable: i.Grantable})
 	}

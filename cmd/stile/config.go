@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stile-mcp/stile/authorize"
+	"github.com/stile-mcp/stile/authserver"
 )
 
 // The comments of the types below are the manual: docs/config.md is generated
@@ -25,12 +26,17 @@ type File struct {
 	// for a proxy in front.
 	TLS *TLS `yaml:"tls"`
 	// A folder of Stile's own, made with mode 0700 when it is missing. It keeps
-	// session.key, which lets sessions outlive a restart. Default: none, so that
-	// sessions end with the process.
+	// session.key, which lets sessions outlive a restart, and everything of the
+	// embedded authorization server. Default: with that server
+	// ~/.local/state/stile/default, else none, so that sessions end with the process.
 	DataDir string `yaml:"data_dir"`
 	// Who may issue tokens. They are asked in this order, and clients are told
 	// of them in this order.
 	Issuers []Issuer `yaml:"issuers"`
+	// The embedded authorization server, which issues tokens for every endpoint where
+	// there are neither issuers nor api_keys. It needs public_url to be what clients
+	// reach, and keeps accounts, grants and keys in data_dir.
+	AuthServer AuthServer `yaml:"authserver"`
 	// Who signs people in to the embedded authorization server, in place of local
 	// accounts. Default: local accounts.
 	Login *Login `yaml:"login"`
@@ -111,8 +117,10 @@ type File struct {
 	// Default false.
 	OpenToEveryone bool `yaml:"dangerously_open_to_everyone_on_the_network"`
 
-	certificates *certificates // of TLS; nil: none
-	tap          *tap          // of Debug; nil: none
+	certificates *certificates      // of TLS; nil: none
+	tap          *tap               // of Debug; nil: none
+	stores       *storePool         // stores that outlive a reload; nil: in memory
+	authServer   *authserver.Server // nil: not embedded
 	upstreamTLS  map[string]*tls.Config
 	source       *source
 	policies     map[string]*policy // compiled, by name of the server
@@ -208,6 +216,45 @@ type LoginAllow struct {
 	Emails []string `yaml:"emails"`
 	// The groups whose members may.
 	Groups []string `yaml:"groups"`
+}
+
+// AuthServer says what the embedded authorization server does.
+type AuthServer struct {
+	// Whether it issues tokens. Default: true where there are neither issuers nor
+	// api_keys, or login but no issuers; else false.
+	Enabled *bool `yaml:"enabled"`
+	// Turn dynamic client registration (RFC 7591) off. Clients with a metadata
+	// document, and those below, stay. Default false, since most clients of today
+	// register themselves.
+	NoRegistration bool `yaml:"no_registration"`
+	// Grant a refresh also while a challenge waits. By default the first refresh
+	// after a 403 is refused once, so that clients which refresh before they ask
+	// the person step up. Default false.
+	NoRefusedRefresh bool `yaml:"no_refused_refresh"`
+	// The schemes, such as "myapp", that redirect URIs of programs may have besides
+	// those with a dot in them. Default: those of well-known clients, such as
+	// vscode and cursor.
+	Schemes []string `yaml:"schemes"`
+	// Clients that are registered here, in the file.
+	Clients []AuthClient `yaml:"clients"`
+}
+
+// AuthClient is a client of the embedded authorization server.
+type AuthClient struct {
+	// Its client_id. Required.
+	ID string `yaml:"id"`
+	// What people are told it is called. Default: the id.
+	Name string `yaml:"name"`
+	// The SHA-256 of its secret in hex, as for api_keys. Default: none, a public
+	// client.
+	SecretSHA256 string `yaml:"secret_sha256" secret:"true"`
+	// Where answers may go.
+	RedirectURIs []string `yaml:"redirect_uris"`
+	// The scopes it may have for itself, without a person (client_credentials), with
+	// spaces between them. Default: none.
+	Scopes string `yaml:"scopes"`
+	// It may ask about tokens (RFC 7662). Default false.
+	Introspect bool `yaml:"introspect"`
 }
 
 // APIKey is one key. The file holds its hash, never the key.

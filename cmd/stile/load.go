@@ -42,6 +42,9 @@ func loadBytes(name string, data []byte, around surroundings) (*File, error) {
 	found = append(found, src.expand(around, src.root, "", true)...)
 	found = append(found, src.decode(f)...)
 	f.applyDefaults()
+	if f.embedded() {
+		setDefault(&f.DataDir, stateDir(around, "default"))
+	}
 	found = append(found, src.locateAll(f.check(), "")...)
 	found = append(found, f.compilePolicies(around)...)
 	found = append(found, src.locateAll(f.checkScopes(), "")...)
@@ -89,7 +92,7 @@ func (f *File) compilePolicies(around surroundings) mistakes {
 
 // checkReach finds a server that nobody could call.
 func (f *File) checkReach(p *policy, path string) mistakes {
-	if p.compiled == nil || p.compiled.Anonymous() || len(f.Issuers)+len(f.APIKeys) > 0 ||
+	if p.compiled == nil || p.compiled.Anonymous() || len(f.Issuers)+len(f.APIKeys) > 0 || f.embedded() ||
 		f.source.broken["issuers"] || f.source.broken["api_keys"] {
 		return nil
 	}

@@ -43,7 +43,7 @@ func TestManualIsWhatTheCommentsSay(t *testing.T) {
 func TestManualLeavesNothingOut(t *testing.T) {
 	got := manual(t)
 	for _, typ := range []reflect.Type{reflect.TypeFor[File](), reflect.TypeFor[Issuer](), reflect.TypeFor[Introspection](),
-		reflect.TypeFor[Login](), reflect.TypeFor[LoginAllow](), reflect.TypeFor[Scopes](), reflect.TypeFor[APIKey](), reflect.TypeFor[Server](), reflect.TypeFor[TLS](),
+		reflect.TypeFor[AuthServer](), reflect.TypeFor[AuthClient](), reflect.TypeFor[Login](), reflect.TypeFor[LoginAllow](), reflect.TypeFor[Scopes](), reflect.TypeFor[APIKey](), reflect.TypeFor[Server](), reflect.TypeFor[TLS](),
 		reflect.TypeFor[CORS](), reflect.TypeFor[Debug](), reflect.TypeFor[UpstreamTLS](), reflect.TypeFor[Timeouts](), reflect.TypeFor[authorize.Config](), reflect.TypeFor[authorize.Rule]()} {
 		for key := range fieldsOf(typ) {
 			if !strings.Contains(got, "### `"+key+"`") {
@@ -107,6 +107,8 @@ var sections = map[string]struct{ title, text string }{
 	"Issuer":        {title: "`issuers[]`"},
 	"Login":         {title: "`login`"},
 	"LoginAllow":    {title: "`login.allow`"},
+	"AuthServer":    {title: "`authserver`"},
+	"AuthClient":    {title: "`authserver.clients[]`"},
 	"Introspection": {title: "`issuers[].introspection`"},
 	"APIKey":        {title: "`api_keys[]`"},
 	"Scopes":        {title: "`scopes`"},

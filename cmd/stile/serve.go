@@ -85,6 +85,7 @@ type server struct {
 	current atomic.Pointer[loaded]
 
 	commands commandPool // processes that outlive a reload
+	stores   storePool   // and stores
 	given    *File       // instead of a file at path
 	debug    bool        // show what passes on standard error
 	hello    string      // what is printed besides the endpoints
@@ -166,7 +167,7 @@ func (s *server) load() (*loaded, error) {
 			return nil, err
 		}
 	}
-	f.commands = &s.commands
+	f.commands, f.stores = &s.commands, &s.stores
 	if s.debug {
 		f.Debug.Tap = tapStderr
 	}
@@ -185,7 +186,7 @@ func (s *server) load() (*loaded, error) {
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
-	l := &loaded{gateway: gateway, handler: f.tap.around(gateway), file: f, listen: listen, shutdown: time.Duration(f.ShutdownTimeout), opened: opened, files: f.files()}
+	l := &loaded{gateway: gateway, handler: f.tap.around(f.withAuthServer(gateway)), file: f, listen: listen, shutdown: time.Duration(f.ShutdownTimeout), opened: opened, files: f.files()}
 	l.uses.Store(1)
 	l.tls.Store(f.certificates)
 	for i := range f.Servers {
@@ -270,13 +271,19 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	go func() { failed <- s.serve(h) }()
 	fmt.Fprintln(out, "stile serves", strings.Join(s.current.Load().endpoints, " "))
 	fmt.Fprint(out, s.hello)
+	invitation, stopInviting, err := s.invite(ctx)
+	if err != nil {
+		s.log.Error("accounts", "error", err)
+	}
+	fmt.Fprint(out, invitation)
+	defer func() { _ = stopInviting() }()
 	endRest()
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
-	err := s.stop(h)
+	err = s.stop(h)
 	// Only now is the listener closed for certain.
 	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
