@@ -113,9 +113,10 @@ func (c claims) email() string {
 	return lower(c.text("email"))
 }
 
-// missing are the claims that a list needs and that are not there.
+// missing are the claims that the userinfo endpoint is asked for: what a list needs,
+// and how to call the person.
 func (c *Config) missing(have claims) (names []string) {
-	if _, ok := have["email"]; !ok && len(c.AllowEmails) > 0 {
+	if _, ok := have["email"]; !ok {
 		names = append(names, "email", "email_verified") // of one document, both
 	}
 	if _, ok := have[c.GroupsClaim]; !ok && (len(c.AllowGroups) > 0 || c.Groups != nil) {

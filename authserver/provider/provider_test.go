@@ -306,6 +306,25 @@ func TestWhoMayAndWhat(t *testing.T) {
 	}
 }
 
+// How somebody is called is asked for, even where the lists need no address.
+func TestNames(t *testing.T) {
+	o := newOP(t)
+	o.claims = map[string]any{"groups": "staff"}
+	config := o.config()
+	byGroup(&config)
+	if person, _, err := o.signIn(config, nil); err != nil || person.Name != "248289761001" {
+		t.Errorf("%+v, %v", person, err)
+	}
+	o.userinfo = map[string]any{"sub": "248289761001", "email": "ada@example.com", "email_verified": true}
+	if person, _, err := o.signIn(config, nil); err != nil || person.Name != "ada@example.com" {
+		t.Errorf("%+v, %v", person, err)
+	}
+	o.claims["email"], o.claims["email_verified"], o.claims["preferred_username"] = "eve@evil.org", false, "eve"
+	if person, _, err := o.signIn(config, nil); err != nil || person.Name != "eve" {
+		t.Errorf("%+v, %v", person, err)
+	}
+}
+
 func byGroup(c *provider.Config) { c.AllowEmails, c.AllowGroups = nil, []string{"staff"} }
 
 func withScopes(c *provider.Config) {
