@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Recorder is an http.RoundTripper that writes down what passes, without the
@@ -31,6 +32,9 @@ type Recorder struct {
 type Exchange struct {
 	Method string
 	URL    string
+	// At is when the request was sent, and Took how long its answer took to begin.
+	At   time.Time
+	Took time.Duration
 	// Request and Response hold the header fields that tell of the protocol;
 	// the rest is left out.
 	Request     http.Header
@@ -61,7 +65,7 @@ var (
 // RoundTrip sends the request and records the exchange. The body of the answer
 // is recorded while it is read.
 func (rec *Recorder) RoundTrip(r *http.Request) (*http.Response, error) {
-	e := &Exchange{Method: r.Method, URL: redactURL(r.URL.String()), Request: keep(r.Header, requestFields)}
+	e := &Exchange{Method: r.Method, URL: redactURL(r.URL.String()), At: time.Now(), Request: keep(r.Header, requestFields)}
 	r, err := e.takeBody(r)
 	if err != nil {
 		return nil, err
@@ -75,6 +79,7 @@ func (rec *Recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	res, err := base.RoundTrip(r)
 	rec.mu.Lock()
+	e.Took = time.Since(e.At)
 	if err != nil {
 		e.Err = err.Error()
 	} else {

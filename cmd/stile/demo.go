@@ -8,15 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/stile-mcp/stile"
-	"github.com/stile-mcp/stile/authenticate"
-	"github.com/stile-mcp/stile/authorize"
-	"github.com/stile-mcp/stile/forward"
+	"github.com/stile-mcp/stile/authserver"
 	"github.com/stile-mcp/stile/scope"
 	"github.com/stile-mcp/stile/stiletest"
 )
@@ -25,8 +25,9 @@ const (
 	demoPath = "/mcp"
 	// demoTimeout bounds the whole step-up.
 	demoTimeout = 30 * time.Second
-	// demoToken is how long the token for curl is good.
-	demoToken = time.Hour
+	// The client of the demo, which is registered beforehand, so that it is the same
+	// client that comes back for more.
+	demoClient, demoCallback = "demo-agent", "http://127.0.0.1/callback"
 )
 
 // demoCommand shows a step-up with everything in one process.
@@ -34,25 +35,38 @@ type demoCommand struct {
 	Once bool `help:"End after the step-up instead of staying up."`
 }
 
-// demoPolicy is what the demo's notes server needs.
-func demoPolicy() authorize.Config {
-	return authorize.Config{
-		Baseline: "notes:read",
-		Implies: map[string]authorize.Strings{
-			"notes:admin": {"notes:write"},
-			"notes:write": {"notes:read"},
-		},
-		Rules: []authorize.Rule{
-			{Tools: authorize.Strings{"list_notes", "get_note"}, Scopes: authorize.Strings{"notes:read"}},
-			{Tools: authorize.Strings{"create_note", "delete_note"}, Scopes: authorize.Strings{"notes:write"}},
-			{Tools: authorize.Strings{"delete_note"}, When: "args.permanent == true", Scopes: authorize.Strings{"notes:admin"}},
-			{Tools: authorize.Strings{"drop_everything"}, Deny: "not offered through this gateway"},
-		},
-	}
-}
+// demoFile is the configuration of the demo, but for the addresses. There are no
+// issuers, so the embedded authorization server issues the tokens.
+const demoFile = `
+public_url: %s
+scopes:
+  descriptions:
+    notes:read: Read your notes
+    notes:write: Create, change and delete notes
+    notes:admin: Delete notes for good
+authserver:
+  clients:
+    - id: demo-agent
+      name: Demo Agent
+      redirect_uris: [http://127.0.0.1/callback]
+servers:
+  notes:
+    path: /mcp
+    url: %s
+    policy:
+      baseline: notes:read
+      implies:
+        notes:admin: notes:write
+        notes:write: notes:read
+      rules:
+        - {tools: [list_notes, get_note], scopes: notes:read}
+        - {tools: [create_note, delete_note], scopes: notes:write}
+        - {tools: delete_note, when: args.permanent == true, scopes: notes:admin}
+        - {tools: drop_everything, deny: not offered through this gateway}
+`
 
 func (c *demoCommand) run(p *process) error {
-	d, err := startDemo()
+	d, err := startDemo(p.around)
 	if err != nil {
 		return err
 	}
@@ -67,38 +81,37 @@ func (c *demoCommand) run(p *process) error {
 	if c.Once {
 		return nil
 	}
-	story.invitation()
+	d.page.Store(story.page())
+	if err := story.invitation(ctx); err != nil {
+		return err
+	}
 	<-p.ctx.Done()
 	return nil
 }
 
-// demo is the cast: an MCP server, an authorization server, and Stile between
-// the client and the first.
+// demo is the cast: an MCP server, and Stile between it and the client, with the
+// authorization server inside.
 type demo struct {
-	issuer   *stiletest.Issuer
 	notes    *stiletest.Notes
 	upstream string
+	public   string
 	url      string // of the protected endpoint
+	server   *authserver.Server
+	page     atomic.Pointer[[]byte] // what happened, once it has
 	closers  []func()
 }
 
-func startDemo() (*demo, error) {
-	d := &demo{
-		issuer: stiletest.NewIssuer(stiletest.IssuerOptions{Lifetime: demoToken}),
-		notes:  stiletest.NewNotes(stiletest.NotesOptions{}),
-	}
-	if err := d.start(); err != nil {
+func startDemo(around surroundings) (*demo, error) {
+	d := &demo{notes: stiletest.NewNotes(stiletest.NotesOptions{})}
+	if err := d.start(around); err != nil {
 		d.close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func (d *demo) start() error {
-	if err := d.issuer.Start("127.0.0.1:0"); err != nil {
-		return err
-	}
-	d.closers = append(d.closers, func() { _ = d.issuer.Close() }, func() { _ = d.notes.Close() })
+func (d *demo) start(around surroundings) error {
+	d.closers = append(d.closers, func() { _ = d.notes.Close() })
 	upstream, err := d.listen(d.notes)
 	if err != nil {
 		return err
@@ -108,45 +121,39 @@ func (d *demo) start() error {
 	if err != nil {
 		return err
 	}
-	public := "http://" + listener.Addr().String()
-	d.url = public + demoPath
-	gateway, err := d.gateway(public)
+	d.public = "http://" + listener.Addr().String()
+	d.url = d.public + demoPath
+	handler, err := d.gateway(around)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	d.serve(listener, gateway)
+	d.serve(listener, handler)
 	return nil
 }
 
-// gateway is Stile in front of the notes server.
-func (d *demo) gateway(public string) (*stile.Gateway, error) {
-	policy, err := authorize.New(demoPolicy())
+// gateway is Stile in front of the notes server, as a file would make it, but that
+// all is kept in memory.
+func (d *demo) gateway(around surroundings) (http.Handler, error) {
+	f, err := loadBytes("the demo", fmt.Appendf(nil, demoFile, d.public, d.upstream), around)
 	if err != nil {
 		return nil, err
 	}
-	upstream, err := forward.NewHTTP(forward.HTTPConfig{URL: d.upstream})
+	config, opened, wrong := f.assemble(slog.New(slog.DiscardHandler))
+	d.closers = append(d.closers, func() { _ = opened.Close() })
+	if len(wrong) > 0 {
+		return nil, wrong
+	}
+	config.Audit = io.Discard
+	gateway, err := stile.New(config)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := authenticate.NewKeySet(authenticate.KeySetConfig{Issuer: d.issuer.URL()})
-	if err != nil {
-		return nil, err
-	}
-	d.closers = append(d.closers, upstream.Close)
-	jwt, err := authenticate.NewJWT(authenticate.JWTConfig{Issuer: d.issuer.URL(), Audiences: []string{d.url}, Keys: keys})
-	if err != nil {
-		return nil, err
-	}
-	return stile.New(stile.Config{
-		PublicURL: public,
-		Servers: []stile.Server{{
-			Name: "notes", Path: demoPath, Upstream: upstream, Policy: policy,
-			Verifiers: []authenticate.Verifier{jwt},
-			Issuers:   []*authenticate.Profile{{Issuer: d.issuer.URL()}},
-		}},
-		Audit: io.Discard,
-		Log:   slog.New(slog.DiscardHandler),
-	})
+	d.server = f.authServer
+	mux := http.NewServeMux()
+	mux.Handle("/", f.withAuthServer(gateway))
+	mux.HandleFunc("GET "+pageDemo, d.showPage)
+	mux.HandleFunc("GET "+pageDemoStyle, showDemoStyle)
+	return mux, nil
 }
 
 func (d *demo) listen(h http.Handler) (string, error) {
@@ -176,6 +183,7 @@ func (s *story) play(ctx context.Context) error {
 	client, err := stiletest.NewClient(ctx, s.demo.url, stiletest.ClientOptions{
 		Version:    stiletest.Version2025,
 		HTTPClient: &http.Client{Transport: &s.recorder},
+		Client:     stiletest.Client{ID: demoClient},
 	})
 	if err != nil {
 		return err
@@ -239,13 +247,24 @@ func (s *story) denied(ctx context.Context, client *mcp.ClientSession) error {
 	return nil
 }
 
+// authorizations are the scopes that the client asked for, each time it did.
+func (s *story) authorizations() []scope.Set {
+	var all []scope.Set
+	for _, e := range s.recorder.Exchanges() {
+		if u, err := url.Parse(e.URL); err == nil && u.Query().Get("response_type") == "code" {
+			all = append(all, scope.Set(strings.Fields(u.Query().Get("scope"))))
+		}
+	}
+	return all
+}
+
 // checkAsked compares what the last authorization asked for.
 func (s *story) checkAsked(want string) error {
-	requests := s.demo.issuer.Requests(stiletest.EndpointAuthorize)
-	if len(requests) == 0 {
+	all := s.authorizations()
+	if len(all) == 0 {
 		return errors.New("the client never asked for authorization")
 	}
-	got := scope.Set(requests[len(requests)-1].Scopes())
+	got := all[len(all)-1]
 	if !got.Equal(scope.Set(strings.Fields(want))) { // the go-sdk keeps no order
 		return fmt.Errorf("the client asked for %q, not for %q", got, want)
 	}
@@ -266,7 +285,7 @@ func (s *story) checkStepUp(id string, client *mcp.ClientSession) error {
 	switch {
 	case challenges != 1:
 		return fmt.Errorf("there were %d challenges, not one", challenges)
-	case len(s.demo.issuer.Requests(stiletest.EndpointAuthorize)) != 2:
+	case len(s.authorizations()) != 2:
 		return errors.New("the client did not authorize exactly twice")
 	case client.ID() != id:
 		return errors.New("the session changed")

@@ -22,7 +22,7 @@ import (
 // settled is what the demo prints without what differs from run to run: the
 // ports, and the order in which the go-sdk asks for scopes.
 func settled(text string) string {
-	names := []string{"NOTES", "ISSUER", "STILE"}
+	names := []string{"NOTES", "STILE"}
 	for _, address := range regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindAllString(text, len(names)) {
 		text = strings.ReplaceAll(text, address, "http://"+names[0])
 		names = names[1:]
@@ -116,6 +116,8 @@ func TestDemoStaysUp(t *testing.T) {
 			t.Errorf("%s: %s", name, res.Header.Get("WWW-Authenticate"))
 		}
 	}
+	checkDemoPage(t, find(`(?m)^  (http\S+/demo)$`))
+	checkSetupLink(t, find(`(?m)^  (http\S+/authserver/setup\S+)$`))
 	cancel()
 	if code := <-ended; code != exitOK || stderr.String() != "" {
 		t.Errorf("exit code %d: %s", code, stderr)
@@ -123,6 +125,53 @@ func TestDemoStaysUp(t *testing.T) {
 	if _, err := http.Get(url); err == nil {
 		t.Error("it listens on after its end")
 	}
+}
+
+// checkDemoPage looks for what happened on the page that draws it.
+func checkDemoPage(t *testing.T, at string) {
+	t.Helper()
+	text, header := readPage(t, at)
+	for _, want := range []string{
+		"3. The step-up", "insufficient_scope", "notes:read notes:write notes:admin", "all that the call needs, in one list",
+		"Delete notes for good", "allowed before", "after the step-up", "took ", "not offered through this gateway",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	for _, never := range []string{"eyJ", "<script", "style="} {
+		if strings.Contains(text, never) {
+			t.Errorf("the page has %q", never)
+		}
+	}
+	if csp := header.Get("Content-Security-Policy"); !strings.Contains(csp, "default-src 'none'") {
+		t.Errorf("policy of the page: %q", csp)
+	}
+	if style, header := readPage(t, at+".css"); !strings.Contains(style, "main {") || !strings.HasPrefix(header.Get("Content-Type"), "text/css") {
+		t.Error("the page has no style")
+	}
+}
+
+// checkSetupLink makes sure that the printed link leads to where an account is made.
+func checkSetupLink(t *testing.T, at string) {
+	t.Helper()
+	if text, _ := readPage(t, at); !strings.Contains(text, "Create your account") {
+		t.Errorf("the link leads to %s", text)
+	}
+}
+
+func readPage(t *testing.T, at string) (string, http.Header) {
+	t.Helper()
+	res, err := http.Get(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s %v", at, res.Status, err)
+	}
+	return string(text), res.Header
 }
 
 // What does not go as told ends with exit code 1 and says so.
@@ -138,7 +187,7 @@ func TestDemoThatFails(t *testing.T) {
 
 // The checks behind the story see what they are there for.
 func TestDemoChecks(t *testing.T) {
-	d, err := startDemo()
+	d, err := startDemo(fakeAround(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,11 +197,12 @@ func TestDemoChecks(t *testing.T) {
 		t.Error("a client that never asked is taken for one that did")
 	}
 	client, err := stiletest.NewClient(t.Context(), d.url, stiletest.ClientOptions{Version: stiletest.Version2025,
-		HTTPClient: &http.Client{Transport: &s.recorder}})
+		HTTPClient: &http.Client{Transport: &s.recorder}, Client: stiletest.Client{ID: demoClient}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
+	s.chapter("checks")
 	if err := s.checkAsked("notes:read notes:write"); err == nil || !strings.Contains(err.Error(), "notes:write") {
 		t.Errorf("asked for less: %v", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,34 +16,52 @@ import (
 )
 
 // story tells what goes over the wire in words and in the lines that matter, for
-// a terminal of 80 columns.
+// a terminal of 80 columns, and keeps it for the page.
 type story struct {
 	out      io.Writer
 	demo     *demo
+	person   *demoPerson
 	recorder stiletest.Recorder
+	begun    time.Time
 	told     int                  // how many exchanges have been told
 	all      []stiletest.Exchange // everything told
+	chapters []demoChapter
 }
 
-func newStory(out io.Writer, d *demo) *story { return &story{out: out, demo: d} }
+func newStory(out io.Writer, d *demo) *story {
+	s := &story{out: out, demo: d, begun: time.Now()}
+	s.person = &demoPerson{server: d.server}
+	s.recorder.Base = s.person
+	return s
+}
 
 func (s *story) opening() {
 	fmt.Fprintf(s.out, `Everything in one process, on loopback:
 
   an MCP server with notes    %s
-  an authorization server     %s
   Stile in front of the notes %s
 
-The notes server knows nothing of tokens. A client made with the go-sdk now does
-what Claude or VS Code would do.
-`, s.demo.upstream, s.demo.issuer.URL(), s.demo.url)
+The notes server knows nothing of tokens; Stile issues them, since nobody else
+does. A client made with the go-sdk now does what Claude or VS Code would do.
+`, s.demo.upstream, s.demo.url)
 }
 
 func (s *story) chapter(title string) {
+	s.chapters = append(s.chapters, demoChapter{Title: title})
 	fmt.Fprintf(s.out, "\n%s\n%s\n", title, strings.Repeat("=", len(title)))
 }
 
-func (s *story) say(text string) { fmt.Fprintf(s.out, "\n%s\n", text) }
+func (s *story) say(text string) {
+	last := &s.chapters[len(s.chapters)-1]
+	last.Say = text
+	fmt.Fprintf(s.out, "\n%s\n", text)
+}
+
+// step is the step that is told now.
+func (s *story) step() *demoStep {
+	steps := s.chapters[len(s.chapters)-1].Steps
+	return &steps[len(steps)-1]
+}
 
 // exchanges tells what has gone over the wire since the last time.
 func (s *story) exchanges() {
@@ -61,23 +80,38 @@ func (s *story) exchange(e stiletest.Exchange) {
 	if err != nil || e.Status == 0 {
 		return
 	}
-	toStile := strings.HasPrefix(s.demo.url, u.Scheme+"://"+u.Host)
 	switch {
-	case toStile && u.Path == demoPath:
+	case u.Path == demoPath:
 		s.message(e)
-	case toStile:
-		s.line("GET "+u.Path, "where do I get a token?", e.Status)
+	case strings.HasPrefix(u.Path, "/.well-known/oauth-protected-resource"):
+		s.line(e, "GET "+u.Path, "where do I get a token?")
 		s.detail(member(e.ResponseBody, "authorization_servers"), member(e.ResponseBody, "scopes_supported"))
 	case strings.HasPrefix(u.Path, "/.well-known/"):
-		s.line("GET "+u.Path, "what can you do?", e.Status)
+		s.line(e, "GET "+u.Path, "what can you do?")
 	case u.Query().Get("response_type") == "code":
-		s.line("GET "+u.Path, "may I? (the person's browser)", e.Status)
+		s.line(e, "GET "+u.Path, "may I? (the person's browser)")
 		s.detail("scope    = "+u.Query().Get("scope"), "resource = "+u.Query().Get("resource"))
+		s.consent()
 	case e.Method == http.MethodPost && strings.Contains(e.RequestBody, "grant_type="):
-		s.line("POST "+u.Path, "the code for a token, please", e.Status)
+		s.line(e, "POST "+u.Path, "the code for a token, please")
 		s.detail("granted: " + member(e.ResponseBody, "scope"))
-	case e.Method == http.MethodPost:
-		s.line("POST "+u.Path, "I am a new client", e.Status)
+	}
+}
+
+// consent tells what the person was shown before the answer.
+func (s *story) consent() {
+	shown := s.person.shown()
+	s.step().Consent = &shown
+	s.detail("The person is asked whether " + shown.Client.Name + " may:")
+	for _, one := range shown.Scopes {
+		mark := "new:   "
+		if one.Granted {
+			mark = "before:"
+		}
+		s.detail("  " + mark + " " + one.Name + ", " + one.Description)
+	}
+	if shown.Operation != "" {
+		s.detail("  needed for " + shown.Operation)
 	}
 }
 
@@ -98,7 +132,7 @@ func (s *story) message(e stiletest.Exchange) {
 	if m.Params.Name != "" {
 		what += " " + m.Params.Name + " " + string(m.Params.Arguments)
 	}
-	s.line("POST "+demoPath, what, e.Status)
+	s.line(e, "POST "+demoPath, what)
 	if c := e.Response.Get("WWW-Authenticate"); c != "" {
 		s.challenge(c)
 	}
@@ -115,16 +149,21 @@ func (s *story) message(e stiletest.Exchange) {
 	}
 }
 
-func (s *story) line(request, meaning string, status int) {
-	fmt.Fprintf(s.out, "\n  client → %s\n      %s\n  ← %d\n", request, meaning, status)
+func (s *story) line(e stiletest.Exchange, request, meaning string) {
+	last := &s.chapters[len(s.chapters)-1]
+	last.Steps = append(last.Steps, demoStep{At: e.At.Sub(s.begun), Took: e.Took, Request: request, Meaning: meaning, Status: e.Status})
+	fmt.Fprintf(s.out, "\n  client → %s\n      %s\n  ← %d\n", request, meaning, e.Status)
 }
 
 // challenge takes the header apart, a parameter a line. A value that would not
 // fit stands on a line of its own.
 func (s *story) challenge(header string) {
-	s.detail("WWW-Authenticate:")
+	fmt.Fprintln(s.out, "      WWW-Authenticate:")
+	step := s.step()
+	defer func(before int) { step.Details = step.Details[:before] }(len(step.Details)) // told as parameters
 	for parameter := range strings.SplitSeq(header, ", ") {
 		name, value, _ := strings.Cut(parameter, "=")
+		step.Challenge = append(step.Challenge, demoParameter{Name: strings.TrimPrefix(name, "Bearer "), Value: strings.Trim(value, `"`)})
 		if len(parameter) <= width-8 {
 			s.detail("  " + parameter)
 			continue
@@ -158,19 +197,36 @@ func wrap(text, indent string) string {
 }
 
 func (s *story) detail(lines ...string) {
+	step := s.step()
 	for _, l := range lines {
 		if l != "" {
+			step.Details = append(step.Details, l)
 			fmt.Fprintf(s.out, "      %s\n", l)
 		}
 	}
 }
 
 // invitation says how to go on by hand.
-func (s *story) invitation() {
-	token := s.demo.issuer.Token(stiletest.Claims{Scope: "notes:read", Audience: []string{s.demo.url},
-		Expiry: time.Now().Add(demoToken)})
+func (s *story) invitation(ctx context.Context) error {
+	token, err := s.person.token(ctx, s.demo, "notes:read")
+	if err != nil {
+		return err
+	}
+	link, err := s.demo.server.SetupLink(ctx)
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(s.out, `
-Now you. It stays up until Ctrl-C. A token with notes:read, good for an hour:
+Now you. It stays up until Ctrl-C. What happened, drawn:
+
+  %s
+
+With a client of yours. Make an account first, with a link that works once:
+
+  %s
+  claude mcp add --transport http notes %s
+
+By hand. A token with notes:read, good for ten minutes:
 
 TOKEN=%s
 
@@ -182,9 +238,10 @@ curl -i %s -H "Authorization: Bearer $TOKEN" \
   -d '{"jsonrpc":"2.0","id":1,"method":"tools/call",
        "params":{"name":"delete_note","arguments":{"id":"1"}}}'
 
-In front of your own server: write a stile.yaml (docs/config.md) and run
-  go run ./cmd/stile serve -c stile.yaml
-`, token, s.demo.url)
+In front of your own server: go run ./cmd/stile init writes a stile.yaml
+(docs/config.md), and go run ./cmd/stile serve -c stile.yaml runs it.
+`, s.demo.public+pageDemo, link, s.demo.url, token, s.demo.url)
+	return nil
 }
 
 // member is one member of a JSON object, as text, with its name.
