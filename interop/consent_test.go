@@ -213,16 +213,22 @@ func TestSignInThroughAProvider(t *testing.T) {
 // registerAt makes Stile a client of an issuer, with a secret.
 func registerAt(t *testing.T, as *issuer, callback, allow string) *provider.Provider {
 	t.Helper()
+	id, secret := registerClient(t, as, callback)
+	p, err := provider.New(provider.Config{Issuer: as.url, ClientID: id, ClientSecret: secret, RedirectURL: callback,
+		AllowEmails: []string{allow}, Groups: map[string][]string{"staff": {"notes:read"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func registerClient(t *testing.T, as *issuer, callback string) (id, secret string) {
+	t.Helper()
 	var client struct {
 		ID     string `json:"client_id"`
 		Secret string `json:"client_secret"`
 	}
 	as.post(t, "/reg", "application/json", `{"redirect_uris":["`+callback+`"],"application_type":"native",`+
 		`"token_endpoint_auth_method":"client_secret_basic","grant_types":["authorization_code"]}`, &client)
-	p, err := provider.New(provider.Config{Issuer: as.url, ClientID: client.ID, ClientSecret: client.Secret, RedirectURL: callback,
-		AllowEmails: []string{allow}, Groups: map[string][]string{"staff": {"notes:read"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return client.ID, client.Secret
 }

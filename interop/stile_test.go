@@ -22,6 +22,7 @@ type stileConfig struct {
 	issuer   string // empty: the embedded authorization server
 	asking   string // further lines of the issuer, indented by nothing
 	options  string // further lines of the file's top level
+	dataDir  string // empty: one of its own
 	address  string // where it listens; empty: a free one
 	policy   string // the policy's lines, indented by nothing
 }
@@ -39,8 +40,12 @@ func startStile(t *testing.T, config stileConfig) *gateway {
 	if address == "" {
 		address = freeAddress(t)
 	}
+	dataDir := config.dataDir
+	if dataDir == "" {
+		dataDir = t.TempDir()
+	}
 	file := filepath.Join(t.TempDir(), "stile.yaml")
-	if err := os.WriteFile(file, []byte(config.yaml(address, t.TempDir())), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(config.yaml(address, dataDir)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	g := &gateway{endpoint: "http://" + address + "/mcp"}
