@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"sync"
 	"testing"
 
@@ -66,15 +67,15 @@ type target struct {
 // flow drives one client through one operation.
 type flow func(t *testing.T, endpoint, era string, op operation) *report
 
-// nodeFlow drives a client of a script.
-func nodeFlow(script string) flow {
+// nodeFlow drives a client of a script, with variables added to its environment.
+func nodeFlow(script string, env ...string) flow {
 	return func(t *testing.T, endpoint, era string, op operation) *report {
 		t.Helper()
 		target, err := json.Marshal(op.target)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := run(t, nil, node(t), script, endpoint, era, op.kind, string(target))
+		out, err := run(t, env, node(t), script, endpoint, era, op.kind, string(target))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,13 +90,30 @@ func nodeFlow(script string) flow {
 // goFlow drives the go-sdk's client with its own authorization code handler.
 func goFlow(t *testing.T, endpoint, era string, op operation) *report {
 	t.Helper()
+	return goFlowOf(visit)(t, endpoint, era, op)
+}
+
+// visiting goes to an authorization URL with a browser, and returns what the client
+// is called back with.
+type visiting func(ctx context.Context, authorizationURL string) (url.Values, error)
+
+// goFlowOf is goFlow with another browser.
+func goFlowOf(visit visiting) flow {
+	return func(t *testing.T, endpoint, era string, op operation) *report {
+		t.Helper()
+		return driveGo(t, visit, endpoint, era, op)
+	}
+}
+
+func driveGo(t *testing.T, visit visiting, endpoint, era string, op operation) *report {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
 	defer cancel()
 	recorder := &recorder{transport: http.DefaultTransport.(*http.Transport).Clone()}
 	// A connection that was opened and never used holds up the gateway's end.
 	defer recorder.transport.CloseIdleConnections()
 	r := &report{}
-	if err := goSession(ctx, r, &http.Client{Transport: recorder}, endpoint, era, op); err != nil {
+	if err := goSession(ctx, r, &http.Client{Transport: recorder}, visit, endpoint, era, op); err != nil {
 		r.Error = err.Error()
 	}
 	r.OK = r.Error == ""
@@ -103,14 +121,14 @@ func goFlow(t *testing.T, endpoint, era string, op operation) *report {
 	return r
 }
 
-func goSession(ctx context.Context, r *report, httpClient *http.Client, endpoint, era string, op operation) error {
+func goSession(ctx context.Context, r *report, httpClient *http.Client, visit visiting, endpoint, era string, op operation) error {
 	handler, err := auth.NewAuthorizationCodeHandler(&auth.AuthorizationCodeHandlerConfig{
 		DynamicClientRegistrationConfig: &auth.DynamicClientRegistrationConfig{
 			Metadata: &oauthex.ClientRegistrationMetadata{
 				ClientName: "stile interop", RedirectURIs: []string{redirectURI}, TokenEndpointAuthMethod: "none",
 			},
 		},
-		AuthorizationCodeFetcher: login,
+		AuthorizationCodeFetcher: login(visit),
 		Client:                   httpClient,
 	})
 	if err != nil {
@@ -141,14 +159,16 @@ func goSession(ctx context.Context, r *report, httpClient *http.Client, endpoint
 	return session.Close()
 }
 
-func login(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
-	callback, err := visit(ctx, args.URL)
-	if err != nil {
-		return nil, err
+func login(visit visiting) auth.AuthorizationCodeFetcher {
+	return func(ctx context.Context, args *auth.AuthorizationArgs) (*auth.AuthorizationResult, error) {
+		callback, err := visit(ctx, args.URL)
+		if err != nil {
+			return nil, err
+		}
+		return &auth.AuthorizationResult{
+			Code: callback.Get("code"), State: callback.Get("state"), Iss: callback.Get("iss"),
+		}, nil
 	}
-	return &auth.AuthorizationResult{
-		Code: callback.Get("code"), State: callback.Get("state"), Iss: callback.Get("iss"),
-	}, nil
 }
 
 func goList(ctx context.Context, session *mcp.ClientSession, kind string) (err error) {

@@ -7,11 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/stile-mcp/stile/authserver/portal"
 	"github.com/stile-mcp/stile/stiletest"
 )
 
@@ -101,6 +103,13 @@ func (s *story) exchange(e stiletest.Exchange) {
 // consent tells what the person was shown before the answer.
 func (s *story) consent() {
 	shown := s.person.shown()
+	// The go-sdk asks in another order each time.
+	slices.SortFunc(shown.Scopes, func(a, b portal.Scope) int {
+		if a.Granted != b.Granted {
+			return map[bool]int{true: -1, false: 1}[a.Granted]
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
 	s.step().Consent = &shown
 	s.detail("The person is asked whether " + shown.Client.Name + " may:")
 	for _, one := range shown.Scopes {

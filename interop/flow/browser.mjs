@@ -1,5 +1,8 @@
 // A person with a browser, as far as an authorization server can tell: follows
 // redirects, keeps cookies per host, and stops where the client is called back.
+//
+// PERSON is the address of somebody else who has the browser: it is sent the
+// authorization URL and answers with the URL that the client is called back at.
 
 const MAX_REDIRECTS = 20;
 
@@ -34,6 +37,7 @@ export class Browser {
   // visit opens an authorization URL and answers with the query that the client
   // is called back with at redirectURI.
   async visit(authorizationURL, redirectURI) {
+    if (process.env.PERSON) return askPerson(authorizationURL, redirectURI);
     let url = new URL(authorizationURL);
     for (let hops = 0; hops < MAX_REDIRECTS; hops++) {
       const response = await fetch(url, {
@@ -50,4 +54,11 @@ export class Browser {
     }
     throw new Error(`more than ${MAX_REDIRECTS} redirects after ${authorizationURL}`);
   }
+}
+
+async function askPerson(authorizationURL, redirectURI) {
+  const response = await fetch(process.env.PERSON, { method: 'POST', body: String(authorizationURL) });
+  const back = await response.text();
+  if (!response.ok || !back.startsWith(redirectURI)) throw new Error(`the person came back with ${response.status} ${back}`);
+  return new URL(back).searchParams;
 }
