@@ -58,8 +58,7 @@ func (e *formError) Error() string { return e.text }
 // checkSource holds Host and Origin against what is served (REQ-20, DES-27):
 // another value is what a rebound DNS name or a strange page sends.
 func (g *guard) checkSource(r *http.Request) error {
-	host := hostname(r.Host)
-	if local := g.local && isLoopbackHost(host); !g.hosts[host] && !local {
+	if !g.servesHost(r.Host) {
 		return &formError{status: http.StatusForbidden, text: "this host name is not served here"}
 	}
 	origins := r.Header.Values("Origin")
@@ -68,6 +67,17 @@ func (g *guard) checkSource(r *http.Request) error {
 	}
 	return &formError{status: http.StatusForbidden, text: "this origin is not allowed"}
 }
+
+// servesHost reports whether a Host header names what is served here.
+func (g *guard) servesHost(host string) bool {
+	host = hostname(host)
+	return g.hosts[host] || g.local && isLoopbackHost(host)
+}
+
+// ServesHost reports whether a Host header names this gateway. A handler that
+// stands beside it on the same listener has to refuse other names, which is what a
+// browser sends to a name that was rebound to this machine (REQ-20).
+func (g *Gateway) ServesHost(host string) bool { return g.guard.servesHost(host) }
 
 // allowsOrigin reports whether a page of that origin may call.
 func (g *guard) allowsOrigin(origin string) bool {

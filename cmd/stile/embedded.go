@@ -260,14 +260,15 @@ type errorCloser func() error
 // Close calls the function.
 func (f errorCloser) Close() error { return f() }
 
-// withAuthServer sends the requests that are for it to the authorization server.
-func (f *File) withAuthServer(gateway http.Handler) http.Handler {
+// withAuthServer sends the requests that are for it to the authorization server. A
+// host name that is not served is the gateway's to refuse.
+func (f *File) withAuthServer(gateway *stile.Gateway) http.Handler {
 	server := f.authServer
 	if server == nil {
 		return gateway
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if server.Serves(r) {
+		if server.Serves(r) && gateway.ServesHost(r.Host) {
 			server.ServeHTTP(w, r)
 			return
 		}
@@ -289,12 +290,14 @@ func (s *server) invite(ctx context.Context) (text string, stop func() error, er
 		}
 		return now.authServer.RevokeAll(ctx, subject)
 	}}
-	if stop, err = control.Serve(now.source.within(now.DataDir), local); err != nil {
-		return "", func() error { return nil }, err
+	serving, err := control.Serve(now.source.within(now.DataDir), local)
+	if err == nil {
+		stop = serving
 	}
-	link, err := now.authServer.SetupLink(ctx)
-	if err != nil || link == "" {
+	// Without the socket there still is the link.
+	link, failed := now.authServer.SetupLink(ctx)
+	if err = errors.Join(err, failed); link == "" {
 		return "", stop, err
 	}
-	return "Nobody can sign in yet. Make the first account, with this link that works once:\n  " + link + "\n", stop, nil
+	return "Nobody can sign in yet. Make the first account, with this link that works once:\n  " + link + "\n", stop, err
 }
