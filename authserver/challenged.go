@@ -12,14 +12,17 @@ type challenge struct {
 	scopes    []string
 	operation string
 	until     time.Time
-	refused   bool // a refresh was refused for it
+	refused   int       // how many refreshes were refused for it
+	first     time.Time // when the first was
 }
 
 // challengeLife is how long a challenge is pending, and maxChallenges how many are
-// remembered.
+// remembered. againWithin is how soon a client that holds on to its tokens tries the
+// refused refresh again.
 const (
 	challengeLife = 10 * time.Minute
 	maxChallenges = 10_000
+	againWithin   = 10 * time.Second
 )
 
 // challenges are the pending ones, by person and client. They live in memory: after
@@ -33,8 +36,8 @@ type subjectClient struct{ subject, client string }
 
 // Challenged says that a client was answered with 403 insufficient_scope: what it
 // needs, and for which operation. The consent page tells the operation, and the next
-// refresh of the client's grant is refused once, so that clients that refresh first
-// go and ask (DES-34 ii).
+// refresh of the client's grant is refused, so that clients that refresh first go and
+// ask (DES-34 ii).
 func (s *Server) Challenged(subject, client string, scopes []string, operation string) {
 	c := &s.pending
 	c.mu.Lock()
@@ -66,17 +69,29 @@ func (c *challenges) forgetOld(now time.Time) {
 	}
 }
 
-// refuseRefresh reports whether a refresh is to be refused: a challenge is pending
-// that the grant does not fulfil, and none was refused for it.
-func (c *challenges) refuseRefresh(subject, client string, granted []string) bool {
+// refuseRefresh returns the error that a refresh is to be refused with, or "": a
+// challenge is pending that the grant does not fulfil. The first time it is
+// invalid_grant, upon which a client drops its tokens and asks the person. One whose
+// host does not drop them tries again at once, and is told server_error then, which
+// it takes for a refresh that does not work, and asks (decision 15). After that the
+// refresh is granted.
+func (c *challenges) refuseRefresh(subject, client string, granted []string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
 	one := c.by[subjectClient{subject, client}]
-	if one == nil || one.refused || time.Now().After(one.until) || includes(granted, one.scopes) {
-		return false
+	if one == nil || now.After(one.until) || includes(granted, one.scopes) {
+		return ""
 	}
-	one.refused = true
-	return true
+	one.refused++
+	switch {
+	case one.refused == 1:
+		one.first = now
+		return "invalid_grant"
+	case one.refused == 2 && now.Sub(one.first) < againWithin:
+		return "server_error"
+	}
+	return ""
 }
 
 // operation is what a request for scopes is probably for, and what that needs.

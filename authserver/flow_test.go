@@ -337,8 +337,9 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// DES-34 ii: a client that refreshes first goes and asks instead.
-func TestRefreshIsRefusedOnceWhileAChallengeWaits(t *testing.T) {
+// DES-34 ii: a client that refreshes first goes and asks instead; one that holds on to
+// its tokens is refused once more, and never again.
+func TestRefreshIsRefusedWhileAChallengeWaits(t *testing.T) {
 	f := newFixture(t, nil)
 	first := f.redeem(f.allowed(f.request(), ada, "notes:read"))
 	f.Challenged("ada", "other", []string{"notes:write"}, "x")
@@ -352,8 +353,12 @@ func TestRefreshIsRefusedOnceWhileAChallengeWaits(t *testing.T) {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 	f.Challenged("ada", "app", []string{"notes:write"}, "delete_note") // the client repeats its call
+	if r := f.refresh(next.text("refresh_token")); r.status != 400 || r.text("error") != "server_error" {
+		t.Errorf("at once again: %d %s", r.status, r.body)
+	}
+	f.Challenged("ada", "app", []string{"notes:write"}, "delete_note")
 	if r := f.refresh(next.text("refresh_token")); r.status != 200 {
-		t.Errorf("refused twice: %s", r.body)
+		t.Errorf("refused for ever: %s", r.body)
 	}
 	off := newFixture(t, func(c *authserver.Config) { c.NoRefusedRefresh = true })
 	one := off.redeem(off.allowed(off.request(), ada, "notes:read"))

@@ -175,6 +175,10 @@ func TestChallengesAreForgotten(t *testing.T) {
 		if got := f.refresh(got.text("refresh_token")); got.text("error") != "invalid_grant" {
 			t.Errorf("at once: %s", got.body)
 		}
+		time.Sleep(time.Minute)
+		if got := f.refresh(got.text("refresh_token")); got.status != 200 {
+			t.Errorf("refused again a minute later: %s", got.body)
+		}
 	})
 }
 

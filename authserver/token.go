@@ -70,8 +70,10 @@ func (s *Server) checkForm(r *http.Request, form url.Values) (code, description 
 // refreshing decides about a refresh: the person must still be one, and a challenge
 // that waits sends the client to ask instead (DES-34 ii).
 func (s *Server) refreshing(ctx context.Context, g protocol.Grant) error {
-	if !s.config.NoRefusedRefresh && s.pending.refuseRefresh(g.Subject, g.ClientID, g.Scopes) {
-		return &protocol.Refusal{Code: "invalid_grant", Description: "more is needed than this grant has: authorize again"}
+	if !s.config.NoRefusedRefresh {
+		if code := s.pending.refuseRefresh(g.Subject, g.ClientID, g.Scopes); code != "" {
+			return &protocol.Refusal{Code: code, Description: "more is needed than this grant has: authorize again"}
+		}
 	}
 	return s.used(ctx, g)
 }

@@ -37,6 +37,12 @@ export class MemoryProvider {
   tokens() { return this.#tokens; }
   saveTokens(tokens) { this.#tokens = tokens; }
 
+  // Optional in the SDKs, and so for hosts: INVALIDATE stands for one that has it.
+  get invalidateCredentials() {
+    if (!process.env.INVALIDATE) return undefined;
+    return (scope) => { if (scope === 'tokens' || scope === 'all') this.#tokens = undefined; };
+  }
+
   codeVerifier() { return this.#verifier; }
   saveCodeVerifier(verifier) { this.#verifier = verifier; }
 
