@@ -256,13 +256,13 @@ func fencedBlocks(t *testing.T, file, language string) []string {
 const policyBeside = "baseline: notes:read\nrules:\n  - tools: [\"*\"]\n    scopes: notes:read\n"
 
 // docEnvironment is what the examples take from the environment.
-var docEnvironment = []string{"IDP_SECRET=secret", "NOTES_KEY=secret", "CI_KEY_SHA256=" + strings.Repeat("0f", 32)}
+var docEnvironment = []string{"IDP_SECRET=secret", "NOTES_KEY=secret", "LOGIN_SECRET=secret", "CI_KEY_SHA256=" + strings.Repeat("0f", 32)}
 
 // TestConfigurationsInDocuments runs `stile check` on every block that is a whole
 // stile.yaml, and the commands of README.md on its first one.
 func TestConfigurationsInDocuments(t *testing.T) {
 	stile := buildStile(t)
-	for file, want := range map[string]int{"README.md": 2, "docs/clients.md": 7} {
+	for file, want := range map[string]int{"README.md": 2, "docs/clients.md": 7, "docs/login.md": 1} {
 		found := 0
 		for _, block := range fencedBlocks(t, file, "yaml") {
 			if !strings.Contains(block, "\nservers:\n") {
