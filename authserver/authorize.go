@@ -28,6 +28,11 @@ var refusedParameters = map[string]string{"request": "request_not_supported", "r
 // are known good, mistakes are shown to the person; afterwards they are told to the
 // client, with iss (RFC 9207).
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
+	if !s.asking.take(r.RemoteAddr) {
+		w.Header().Set("Retry-After", "60")
+		s.show(w, r, http.StatusTooManyRequests, "There are too many logins at once. Try again in a minute.")
+		return
+	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
 		s.show(w, r, http.StatusBadRequest, "The request cannot be read.")

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,6 +93,7 @@ type Server struct {
 	fetch    *fetch.Client
 	cimd     documents
 	register limiter
+	asking   limiter
 	pending  challenges
 	mux      *http.ServeMux
 }
@@ -104,7 +106,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, fetch: fetch.New(fetch.Options{MaxBytes: maxDocument, AllowLoopbackHTTP: c.LocalDocuments, AllowPrivate: c.LocalDocuments})}
-	s.keys.store = c.Store
+	s.keys.store, s.register.rates, s.asking.rates = c.Store, registrations, authorizations
 	var resources []string
 	for _, r := range c.Resources {
 		resources = append(resources, r.URL)
@@ -193,14 +195,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 // Serves reports whether a request is one for the authorization server.
 func (s *Server) Serves(r *http.Request) bool {
 	_, pattern := s.mux.Handler(r)
-	if pattern == "" && strings.HasPrefix(r.URL.Path, "/") {
-		for _, path := range []string{protocol.PathAuthorize, protocol.PathToken, protocol.PathRevoke, protocol.PathIntrospect, pathRegister} {
-			if r.URL.Path == path {
-				return true // with a method that it answers with 405
-			}
-		}
-	}
-	return pattern != ""
+	return pattern != "" || slices.Contains(endpoints, r.URL.Path) // with a method that is answered with 405
+}
+
+// endpoints are the paths of the protocol.
+var endpoints = []string{protocol.PathAuthorize, protocol.PathToken, protocol.PathRevoke, protocol.PathIntrospect, pathRegister}
+
+// Reserved reports whether a path belongs to the authorization server, so that no
+// endpoint of another can have it.
+func Reserved(path string) bool {
+	return slices.Contains(endpoints, path) || strings.HasPrefix(path+"/", portal.Prefix) || strings.HasPrefix(path, "/.well-known/")
 }
 
 // SetupLink is the link with which the first account is made; empty when there is

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -155,6 +156,9 @@ func samePlaceOnLoopback(registered, asked string) bool {
 	}
 	a, err := url.Parse(asked)
 	if err != nil || a.Scheme != "http" || a.User != nil || a.Fragment != "" || a.Hostname() != r.Hostname() {
+		return false
+	}
+	if port, err := strconv.Atoi(a.Port()); a.Port() != "" && (err != nil || port > 65535) {
 		return false
 	}
 	return a.EscapedPath() == r.EscapedPath() && a.RawQuery == r.RawQuery && !strings.Contains(asked, "#")

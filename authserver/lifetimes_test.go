@@ -40,19 +40,23 @@ func newInnerFixture(t *testing.T, kept store.Store) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Server, f.client = server, &http.Client{Transport: inner{server}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	f.Server, f.client = server, &http.Client{Transport: inner{server, "192.0.2.1:1234"}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	return f
 }
 
-// inner answers requests by a handler, in the same goroutine.
-type inner struct{ handler http.Handler }
+// inner answers requests by a handler, in the same goroutine, as if they came from an
+// address.
+type inner struct {
+	handler http.Handler
+	from    string
+}
 
 // RoundTrip answers a request.
 func (i inner) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
-	r.RemoteAddr = "192.0.2.1:1234"
+	r.RemoteAddr = i.from
 	w := httptest.NewRecorder()
 	i.handler.ServeHTTP(w, r)
 	return w.Result(), nil

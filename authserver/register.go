@@ -5,14 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // registration is a request of RFC 7591 §2, and with what is added its answer. What
@@ -40,7 +36,7 @@ const maxDocument = 64 << 10
 // registerClient registers a client (RFC 7591 §3). REQ-59 calls it deprecated; most
 // clients of today need it.
 func (s *Server) registerClient(w http.ResponseWriter, r *http.Request) {
-	if wait := s.register.take(r.RemoteAddr); wait > 0 {
+	if !s.register.take(r.RemoteAddr) {
 		w.Header().Set("Retry-After", "60")
 		refuse(w, http.StatusTooManyRequests, "temporarily_unavailable", "too many registrations: try again later")
 		return
@@ -120,47 +116,4 @@ func newClient(asked registration) (registration, Client) {
 		client.SecretHash = HashSecret(answer.Secret)
 	}
 	return answer, client
-}
-
-// Registrations: each address may make some at once and a few more each minute, and
-// all together not many more.
-const (
-	registerBurst    = 20
-	registerEach     = 3 * time.Second
-	registerBurstAll = 200
-	registerEachAll  = time.Second / 2
-	maxAddresses     = 10_000
-)
-
-// limiter bounds registrations by address and in all. Behind a proxy all come from
-// one address and share its part.
-type limiter struct {
-	mu  sync.Mutex
-	all *rate.Limiter
-	by  map[string]*rate.Limiter
-}
-
-// take takes a turn, or says how long to wait.
-func (l *limiter) take(remote string) time.Duration {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.all == nil || len(l.by) >= maxAddresses {
-		l.by = map[string]*rate.Limiter{}
-	}
-	if l.all == nil {
-		l.all = rate.NewLimiter(rate.Every(registerEachAll), registerBurstAll)
-	}
-	one := l.by[host]
-	if one == nil {
-		one = rate.NewLimiter(rate.Every(registerEach), registerBurst)
-		l.by[host] = one
-	}
-	if !one.Allow() || !l.all.Allow() {
-		return time.Minute
-	}
-	return 0
 }

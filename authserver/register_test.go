@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/stile-mcp/stile/authserver"
+	"github.com/stile-mcp/stile/store"
 )
 
 func TestRegistration(t *testing.T) {
@@ -73,19 +74,56 @@ func TestRegistrationsRefused(t *testing.T) {
 	}
 }
 
-func TestRegistrationsAreBounded(t *testing.T) {
-	f := newFixture(t, nil)
-	refused := 0
-	for range 40 {
-		if r := f.registered(map[string]any{"redirect_uris": []string{"https://app.example.com/cb"}}); r.status == http.StatusTooManyRequests {
-			refused++
-			if r.header.Get("Retry-After") == "" {
-				t.Fatal("does not say when")
-			}
-		}
+// Registrations and logins are bounded by address, and in all where a proxy may stand
+// behind the address.
+func TestWhatAnybodyMayDoIsBounded(t *testing.T) {
+	register := func(f *fixture) reply {
+		return f.registered(map[string]any{"redirect_uris": []string{"https://app.example.com/cb"}})
 	}
-	if refused == 0 {
-		t.Error("40 registrations at once")
+	ask := func(f *fixture) reply { return f.get("/authorize?" + f.request().Encode()) }
+	for name, c := range map[string]struct {
+		do          func(*fixture) reply
+		from, other string
+		least, most int
+	}{
+		"registrations":            {register, "192.0.2.1:1", "192.0.2.2:1", 10, 40},
+		"registrations over IPv6":  {register, "[2001:db8::1]:1", "[2001:db8:0:1::1]:1", 10, 40},
+		"registrations by a proxy": {register, "10.0.0.1:1", "", 100, 400},
+		"logins":                   {ask, "192.0.2.1:1", "192.0.2.2:1", 60, 240},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newInnerFixture(t, store.NewMemory())
+			from := func(address string) { f.client.Transport = inner{f.Server, address} }
+			from(c.from)
+			done := 0
+			for got := c.do(f); got.status != http.StatusTooManyRequests; got = c.do(f) {
+				if done++; done > c.most {
+					t.Fatalf("%d at once", done)
+				}
+			}
+			if done < c.least {
+				t.Errorf("only %d at once", done)
+			}
+			if got := c.do(f); got.header.Get("Retry-After") == "" {
+				t.Errorf("does not say when: %v", got.header)
+			}
+			if c.other == "" {
+				return
+			}
+			if from(c.other); c.do(f).status == http.StatusTooManyRequests {
+				t.Error("one caller stops another")
+			}
+		})
+	}
+	// Who has a network of addresses has one share.
+	f := newInnerFixture(t, store.NewMemory())
+	refused := false
+	for i := range 100 {
+		f.client.Transport = inner{f.Server, fmt.Sprintf("[2001:db8::%x]:1", i+1)}
+		refused = refused || register(f).status == http.StatusTooManyRequests
+	}
+	if !refused {
+		t.Error("a hundred addresses of one network have a hundred shares")
 	}
 }
 

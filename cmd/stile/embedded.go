@@ -61,6 +61,11 @@ func (f *File) checkAuthServer(list *problem.List) {
 		}
 		return
 	}
+	for _, server := range f.Servers {
+		if authserver.Reserved(server.Value.Path) {
+			list.Add(join(join("servers", server.Name), "path"), server.Value.Path, "expected a path that the embedded authorization server does not use itself")
+		}
+	}
 	for i, c := range f.AuthServer.Clients {
 		at := index("authserver.clients", i)
 		if c.ID == "" {
