@@ -154,3 +154,33 @@ func (a *app) call(token, tool, arguments string) (status int, scope string) {
 	}
 	return response.StatusCode, scope
 }
+
+// stream opens the stream of a session of 2025-11-25 on which a server says what is
+// new, and returns what is closed when it ends.
+func (a *app) stream(token string) (ended <-chan struct{}) {
+	a.t.Helper()
+	opened := post(a.t, a.endpoint, token, policyBody(era2025, "initialize",
+		`"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"interop","version":"1"}`))
+	r, err := http.NewRequestWithContext(a.t.Context(), http.MethodGet, a.endpoint, nil)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for name, value := range map[string]string{"Accept": "text/event-stream", "Authorization": "Bearer " + token,
+		"MCP-Protocol-Version": era2025, "Mcp-Session-Id": opened.Header.Get("Mcp-Session-Id")} {
+		r.Header.Set(name, value)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if response.StatusCode != http.StatusOK {
+		a.t.Fatalf("the stream of session %q: %s", r.Header.Get("Mcp-Session-Id"), response.Status)
+	}
+	end := make(chan struct{})
+	go func() {
+		defer close(end)
+		defer response.Body.Close()
+		_, _ = io.Copy(io.Discard, response.Body) // however it ends
+	}()
+	return end
+}

@@ -89,7 +89,7 @@ func (a *app) mustEnd(token string) {
 // TestStepUpInABrowser goes the whole way with the real binary, as somebody does it
 // who has nothing: the account, the first login, the call that needs more, the
 // consent that shows what is new and what needed it, the call again; and in the end
-// it is taken back, and the token with it.
+// it is taken back, and the token and an open stream with it.
 func TestStepUpInABrowser(t *testing.T) {
 	h := startHome(t)
 	a := newApp(t, h.endpoint, "Example Agent")
@@ -116,12 +116,23 @@ func TestStepUpInABrowser(t *testing.T) {
 	if status, _ := a.call(second.Access, "create_note", `{"title":"buy milk"}`); status != http.StatusOK {
 		t.Errorf("create_note after the step-up with %q: %d", second.Scope, status)
 	}
+	stream := a.stream(second.Access)
 	h.open(a.metadata.Issuer + "/authserver/grants")
 	h.mustSay("Example Agent", "Read your notes and search in them", "Create and change notes")
+	select {
+	case <-stream:
+		t.Fatal("the stream ended by itself")
+	default:
+	}
 	h.click("Revoke")
 	h.see(".said")
 	h.mustSay("The access of Example Agent was revoked.", "You have allowed nothing yet")
 	a.mustEnd(second.Access)
+	select {
+	case <-stream:
+	case <-time.After(runLimit):
+		t.Error("a stream outlives the grant that it was opened under")
+	}
 }
 
 // TestRefusalReachesTheClient refuses, as a whole and a part.
