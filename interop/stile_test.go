@@ -32,6 +32,14 @@ type stileConfig struct {
 // STILE_BINARY names a binary to be driven in place of a freshly built one.
 func startStile(t *testing.T, config stileConfig) *gateway {
 	t.Helper()
+	g := serveStile(t, config)
+	t.Cleanup(func() { g.stop(t) })
+	return g
+}
+
+// serveStile is startStile for who ends it otherwise.
+func serveStile(t *testing.T, config stileConfig) *gateway {
+	t.Helper()
 	path := os.Getenv("STILE_BINARY")
 	if path == "" {
 		path = build(t, "github.com/stile-mcp/stile/cmd/stile")
@@ -51,7 +59,6 @@ func startStile(t *testing.T, config stileConfig) *gateway {
 	g := &gateway{endpoint: "http://" + address + "/mcp"}
 	g.program = start(t, nil, path, "serve", "-c", file)
 	g.program.line(g.endpoint)
-	t.Cleanup(func() { g.stop(t) })
 	return g
 }
 
