@@ -80,6 +80,7 @@ func TestClientsStepUpAtTheEmbeddedServer(t *testing.T) {
 			return nodeFlow("client-v1/flow.mjs", "PERSON="+a.listen(t), "INVALIDATE=1")
 		}},
 		{"go-sdk v1.8.0", []string{era2025, era2026}, func(_ *testing.T, a *allower) flow { return goFlowOf(a.visit) }},
+		{"stepup.Transport", []string{era2025, era2026}, func(_ *testing.T, a *allower) flow { return stepUpFlow(a.visit) }},
 	} {
 		for _, era := range client.eras {
 			for _, op := range operations {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"text/tabwriter"
 
 	"github.com/stile-mcp/stile/authserver"
@@ -15,7 +16,7 @@ import (
 // userCommand changes the local accounts of the embedded authorization server.
 type userCommand struct {
 	configFlag
-	DataDir string `placeholder:"DIR" help:"The data_dir, in place of the one in the configuration."`
+	DataDir string `placeholder:"DIR" help:"The data_dir, in place of that of the configuration."`
 	Do      string `arg:"" enum:"add,list,remove,passwd" help:"add, list, remove, or passwd for another password."`
 	Name    string `arg:"" optional:"" help:"The name of the account; not with list."`
 }
@@ -35,12 +36,16 @@ func (c *userCommand) run(p *process) error {
 	return errors.Join(c.change(p, directory), closer.Close())
 }
 
-// dir is the data_dir that is meant.
+// dir is the data_dir that is meant. Without any configuration it is the one that
+// serve takes without a configuration.
 func (c *userCommand) dir(p *process) (string, error) {
 	if c.DataDir != "" {
 		return c.DataDir, nil
 	}
 	f, err := load(c.Config, p.around)
+	if c.Config == defaultConfigFile && errors.Is(err, fs.ErrNotExist) {
+		return stateDir(p.around, "default"), nil
+	}
 	if err != nil {
 		return "", err
 	}
