@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,6 +30,15 @@ func TestAuthorizationConformance(t *testing.T) {
 	callback := freeAddress(t)
 	results := t.TempDir()
 	issuer := strings.TrimSuffix(g.endpoint, "/mcp")
+	var told struct {
+		Scopes []string `json:"scopes_supported"`
+	}
+	getJSON(t, issuer+"/.well-known/oauth-authorization-server", &told)
+	for _, one := range []string{"notes:read", "notes:write", "notes:index", "notes:summarise"} {
+		if !slices.Contains(told.Scopes, one) {
+			t.Errorf("the metadata lists %v, not the policy's %s", told.Scopes, one)
+		}
+	}
 	run := start(t, nil, node(t), "--require", "./conformance/globsync.cjs", suite+"/dist/index.js", "authorization",
 		"--url", issuer, "--client-id", "conformance", "--port", callback[strings.LastIndex(callback, ":")+1:], "--output-dir", results)
 	request := run.line(issuer + "/authorize?")
