@@ -122,13 +122,19 @@ func (s *Server) checkRequest(q url.Values) (good url.Values, code, description 
 
 // known are the scopes of a list that may be asked for, each once.
 func (s *Server) known(scopes []string) []string {
-	var known []string
-	for _, one := range scopes {
-		if s.config.Known(one) && !slices.Contains(known, one) {
-			known = append(known, one)
+	return slices.DeleteFunc(unique(scopes), func(one string) bool { return !s.config.Known(one) })
+}
+
+// unique is a list without what stands there a second time.
+func unique(list []string) []string {
+	var once []string
+	seen := map[string]bool{} // a stranger's list may be long
+	for _, one := range list {
+		if !seen[one] {
+			seen[one], once = true, append(once, one)
 		}
 	}
-	return known
+	return once
 }
 
 // resource finds the endpoint that a request is for. A request that names none is

@@ -61,8 +61,11 @@ func (s *Server) checkForm(r *http.Request, form url.Values) (code, description 
 		}
 		form.Set("resource", resource.URL)
 	}
-	if form.Get("grant_type") == "authorization_code" {
-		form.Del("scope") // RFC 6749 §4.1.3 has none: the person has decided
+	// RFC 6749 §4.1.3 has no scope for a code: the person has decided. Elsewhere each
+	// stands once, with one space between them, since it goes into the token like that.
+	scopes := unique(strings.Fields(form.Get("scope")))
+	if form.Set("scope", strings.Join(scopes, " ")); len(scopes) == 0 || form.Get("grant_type") == "authorization_code" {
+		form.Del("scope")
 	}
 	return "", ""
 }

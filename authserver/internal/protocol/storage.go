@@ -65,7 +65,7 @@ type record struct {
 }
 
 // end is when nothing of a grant can be used any more.
-func (s *storage) end(g *goidc.Grant) time.Time {
+func (s *storage) end() time.Time {
 	longest := max(s.config.RefreshLifetime, s.config.CodeLifetime) + s.config.AccessLifetime
 	return time.Now().Add(longest)
 }
@@ -79,7 +79,7 @@ func (s *storage) SaveGrant(ctx context.Context, g *goidc.Grant) error {
 		}
 		return store.ErrConflict
 	}
-	end := s.end(g)
+	end := s.end()
 	if err := s.index(ctx, g, end); err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (s *storage) revoke(ctx context.Context, id string) error {
 			r.Grant.RevokedAt = int(time.Now().Unix())
 		}
 		data, err := json.Marshal(r)
-		return data, s.end(&r.Grant), err
+		return data, s.end(), err
 	})
 	if errors.Is(err, ErrUnknown) {
 		return nil
