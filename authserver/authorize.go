@@ -64,7 +64,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	}
 	good, code, description := s.checkRequest(q)
 	if code != "" {
-		s.sendBack(w, r, redirect, q, code, description)
+		s.sendBack(w, r, client, q, code, description)
 		return
 	}
 	r = r.Clone(protocol.WithRedirect(r.Context(), redirect))
@@ -74,6 +74,10 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 	s.protocol.ServeHTTP(w, r)
 }
 
+// maxParameter bounds each parameter of an authorization request, in bytes, since the
+// request is kept while somebody decides.
+const maxParameter = 4 << 10
+
 // checkRequest looks at what the protocol does not, and returns the request as the
 // protocol gets it, or what is wrong.
 func (s *Server) checkRequest(q url.Values) (good url.Values, code, description string) {
@@ -81,6 +85,9 @@ func (s *Server) checkRequest(q url.Values) (good url.Values, code, description 
 	for _, name := range taken {
 		if len(q[name]) > 1 && name != "resource" {
 			return nil, "invalid_request", name + " stands more than once"
+		}
+		if len(q.Get(name)) > maxParameter {
+			return nil, "invalid_request", name + " is too long"
 		}
 		if q.Has(name) {
 			good.Set(name, q.Get(name))
@@ -164,9 +171,12 @@ func canonical(resource string) string {
 	return strings.TrimSuffix(u.String(), "/")
 }
 
-// sendBack tells a client what is wrong with its request (RFC 6749 §4.1.2.1).
-func (s *Server) sendBack(w http.ResponseWriter, r *http.Request, redirect string, q url.Values, code, description string) {
-	u, err := url.Parse(redirect)
+// sendBack tells a client what is wrong with its request (RFC 6749 §4.1.2.1). Where
+// anybody may have registered the place for the answer, the person is told, and may
+// go there: a link to this server is no way to bring people elsewhere (RFC 9700
+// §4.11.2).
+func (s *Server) sendBack(w http.ResponseWriter, r *http.Request, client Client, q url.Values, code, description string) {
+	u, err := url.Parse(q.Get("redirect_uri"))
 	if err != nil {
 		s.show(w, r, http.StatusBadRequest, "The place for the answer cannot be read.")
 		return
@@ -175,19 +185,29 @@ func (s *Server) sendBack(w http.ResponseWriter, r *http.Request, redirect strin
 	answer.Set("error", code)
 	answer.Set("error_description", description)
 	answer.Set("iss", s.config.Issuer)
-	if len(q["state"]) == 1 {
+	if len(q["state"]) == 1 && len(q.Get("state")) <= maxParameter {
 		answer.Set("state", q.Get("state"))
 	}
 	u.RawQuery = answer.Encode()
+	if !client.operators && (u.Scheme == "https" || u.Scheme == "http" && !isLoopback(u.Hostname())) {
+		s.write(w, r, http.StatusBadRequest, pages.Message{Title: stopped, Text: "The program that sent you here asked for what cannot be: " + description + ".",
+			Next: "Close this page, or go back to the program if you trust the address.", Back: u.String(), BackTo: portal.Host(u)})
+		return
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	http.Redirect(w, r, u.String(), http.StatusSeeOther)
 }
 
+// stopped is the title of pages that say why a login cannot go on.
+const stopped = "This login cannot go on"
+
 // show tells a person why a login cannot go on.
 func (s *Server) show(w http.ResponseWriter, r *http.Request, status int, text string) {
-	err := pages.Write(w, status, pages.Message{Title: "This login cannot go on", Text: text,
-		Next: "Close this page and start the login again in the program."})
-	if err != nil {
+	s.write(w, r, status, pages.Message{Title: stopped, Text: text, Next: "Close this page and start the login again in the program."})
+}
+
+func (s *Server) write(w http.ResponseWriter, r *http.Request, status int, page pages.Page) {
+	if err := pages.Write(w, status, page); err != nil {
 		s.config.Log.ErrorContext(r.Context(), "page", "error", err)
 	}
 }

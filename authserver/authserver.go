@@ -19,6 +19,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/stile-mcp/stile/authserver/browser"
 	"github.com/stile-mcp/stile/authserver/internal/protocol"
 	"github.com/stile-mcp/stile/authserver/people"
@@ -106,6 +108,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, fetch: fetch.New(fetch.Options{MaxBytes: maxDocument, AllowLoopbackHTTP: c.LocalDocuments, AllowPrivate: c.LocalDocuments})}
+	s.cimd.fetches = rate.NewLimiter(rate.Every(fetchesEach), fetchesBurst)
 	s.keys.store, s.register.rates, s.asking.rates = c.Store, registrations, authorizations
 	var resources []string
 	for _, r := range c.Resources {

@@ -35,6 +35,8 @@ type Client struct {
 	// Verified says who vouches for it: the host of its metadata document, or the
 	// operator; empty: nobody does.
 	Verified string `json:"verified,omitempty"`
+
+	operators bool // registered beforehand
 }
 
 // HashSecret is what Client.SecretHash has of a secret. Secrets are random and long,
@@ -58,17 +60,17 @@ func (s *Server) client(ctx context.Context, id string) (Client, error) {
 	switch {
 	case i >= 0:
 		c := s.config.Clients[i]
-		c.Verified = "the operator"
+		c.Verified, c.operators = "the operator", true
 		if c.Method == "" && c.SecretHash == "" {
 			c.Method = "none"
 		} else if c.Method == "" {
 			c.Method = "client_secret_basic"
 		}
 		return c, nil
+	case id == "" || len(id) > maxClientID:
+		return Client{}, protocol.ErrUnknown
 	case strings.HasPrefix(id, "https://") || s.config.LocalDocuments && strings.HasPrefix(id, "http://"):
 		return s.documentClient(ctx, id)
-	case id == "" || len(id) > 200:
-		return Client{}, protocol.ErrUnknown
 	}
 	data, _, err := s.config.Store.Load(ctx, clientKey(id))
 	if err != nil {
@@ -116,6 +118,10 @@ const (
 	maxRedirects   = 20
 	maxRedirectURI = 1000 // bytes
 	maxName        = 200  // bytes
+	maxClientID    = 500  // bytes; the URL of a metadata document is one
+	// maxRedirectURIs bounds all of them together, in bytes: a registration is kept
+	// for a day, whosoever it is.
+	maxRedirectURIs = 4 << 10
 )
 
 // checkRedirectURI refuses a redirect URI that no client may register: only https,

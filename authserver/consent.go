@@ -35,7 +35,7 @@ type consent struct {
 const maxGrants = 20
 
 // maxConsents bounds the list of one person's consents.
-const maxConsents = 200
+const maxConsents = 1000
 
 // consentLife is how long a consent is remembered without being used.
 const consentLife = usedLife
@@ -159,7 +159,7 @@ func (s *Server) consented(ctx context.Context, g protocol.Grant) error {
 		}
 	}
 	var old []string
-	err = s.updateConsent(ctx, g, func(c *consent) {
+	err = s.updateConsent(ctx, g, func(c *consent) error {
 		now := time.Now().UTC()
 		if c.Since.IsZero() {
 			c.Since = now
@@ -174,6 +174,7 @@ func (s *Server) consented(ctx context.Context, g protocol.Grant) error {
 		c.Grants = append(c.Grants, g.ID)
 		cut := max(0, len(c.Grants)-maxGrants)
 		old, c.Grants = slices.Clone(c.Grants[:cut]), c.Grants[cut:]
+		return nil
 	})
 	if err != nil {
 		return err
@@ -181,7 +182,7 @@ func (s *Server) consented(ctx context.Context, g protocol.Grant) error {
 	return s.revokeAll(ctx, old)
 }
 
-func (s *Server) updateConsent(ctx context.Context, g protocol.Grant, change func(*consent)) error {
+func (s *Server) updateConsent(ctx context.Context, g protocol.Grant, change func(*consent) error) error {
 	key := consentPrefix(g.Subject) + consentID(g.ClientID, g.Resources[0])
 	return store.Update(ctx, s.config.Store, key, func(value []byte) ([]byte, time.Time, error) {
 		var c consent
@@ -190,11 +191,16 @@ func (s *Server) updateConsent(ctx context.Context, g protocol.Grant, change fun
 				return nil, time.Time{}, err
 			}
 		}
-		change(&c)
+		if err := change(&c); err != nil {
+			return nil, time.Time{}, err
+		}
 		value, err := json.Marshal(c)
 		return value, time.Now().Add(consentLife), err
 	})
 }
+
+// errTakenBack is a grant that its person does not have any more.
+var errTakenBack = &protocol.Refusal{Code: "invalid_grant", Description: "the person has taken this grant back"}
 
 // used looks at the consent behind a refresh, and notes that it was used.
 func (s *Server) used(ctx context.Context, g protocol.Grant) error {
@@ -206,7 +212,7 @@ func (s *Server) used(ctx context.Context, g protocol.Grant) error {
 	case err != nil:
 		return err
 	case !ok || !slices.Contains(c.Grants, g.ID) || !includes(c.Scopes, g.Scopes):
-		return &protocol.Refusal{Code: "invalid_grant", Description: "the person has taken this grant back"}
+		return errTakenBack
 	}
 	if c.Local && s.accounts != nil {
 		_, err := s.accounts.Subject(ctx, g.Subject)
@@ -221,7 +227,13 @@ func (s *Server) used(ctx context.Context, g protocol.Grant) error {
 	if c.Used.Equal(today) {
 		return nil
 	}
-	return s.updateConsent(ctx, g, func(c *consent) { c.Used = today })
+	return s.updateConsent(ctx, g, func(c *consent) error {
+		if !slices.Contains(c.Grants, g.ID) {
+			return errTakenBack // in this moment
+		}
+		c.Used = today
+		return nil
+	})
 }
 
 // Grants are what a person allowed, newest first.
@@ -265,14 +277,19 @@ func (s *Server) Revoke(ctx context.Context, subject, grant string) (portal.Gran
 	if len(key) > store.MaxKey {
 		return portal.Grant{}, portal.ErrGone
 	}
-	c, ok, err := s.loadConsent(ctx, key)
+	var c consent
+	err := store.Update(ctx, s.config.Store, key, func(value []byte) ([]byte, time.Time, error) {
+		c = consent{}
+		if value == nil {
+			return nil, time.Time{}, portal.ErrGone
+		}
+		err := json.Unmarshal(value, &c)
+		if err == nil && c.Subject != subject {
+			err = portal.ErrGone
+		}
+		return nil, time.Time{}, err // nothing stays
+	})
 	if err != nil {
-		return portal.Grant{}, err
-	}
-	if !ok || c.Subject != subject {
-		return portal.Grant{}, portal.ErrGone
-	}
-	if err := s.config.Store.Delete(ctx, key); err != nil {
 		return portal.Grant{}, err
 	}
 	return s.shown(grant, c), s.revokeAll(ctx, c.Grants)
@@ -280,12 +297,17 @@ func (s *Server) Revoke(ctx context.Context, subject, grant string) (portal.Gran
 
 // RevokeAll takes back whatever a person allowed.
 func (s *Server) RevokeAll(ctx context.Context, subject string) error {
-	grants, err := s.Grants(ctx, subject)
-	for _, g := range grants {
-		_, revoked := s.Revoke(ctx, subject, g.ID)
-		err = errors.Join(err, revoked)
+	for {
+		grants, err := s.Grants(ctx, subject)
+		for _, g := range grants {
+			if _, failed := s.Revoke(ctx, subject, g.ID); !errors.Is(failed, portal.ErrGone) {
+				err = errors.Join(err, failed)
+			}
+		}
+		if err != nil || len(grants) == 0 {
+			return err
+		}
 	}
-	return err
 }
 
 func (s *Server) revokeAll(ctx context.Context, grants []string) error {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 )
 
 // documentError is why a client's metadata document cannot be used. It may be shown.
@@ -26,13 +27,16 @@ const (
 	documentMost   = 24 * time.Hour
 	documentFailed = 30 * time.Second // a failure
 	maxDocuments   = 1000
+	fetchesBurst   = 100 // documents that are fetched at once,
+	fetchesEach    = time.Second / 5
 )
 
 // documents are the client metadata documents that were fetched.
 type documents struct {
-	group singleflight.Group
-	mu    sync.Mutex
-	by    map[string]document
+	fetches *rate.Limiter
+	group   singleflight.Group
+	mu      sync.Mutex
+	by      map[string]document
 }
 
 type document struct {
@@ -53,6 +57,11 @@ func (s *Server) documentClient(ctx context.Context, id string) (Client, error) 
 		return kept.client, kept.err
 	}
 	got, err, _ := d.group.Do(id, func() (any, error) {
+		// Whoever asks for tokens can name a document, too, and answers are kept for ids
+		// that were asked for only.
+		if !d.fetches.Allow() {
+			return document{err: &documentError{"too many clients' metadata documents are asked for at once: try again later"}}, nil
+		}
 		// Others wait for it, so it does not end with the first who asked.
 		fetched := s.fetchDocument(context.WithoutCancel(ctx), id)
 		d.mu.Lock()

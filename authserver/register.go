@@ -75,10 +75,15 @@ func (s *Server) checkRegistration(r *registration) (code string, err error) {
 	if len(r.RedirectURIs) == 0 || len(r.RedirectURIs) > maxRedirects {
 		return "invalid_redirect_uri", errors.New("expected 1 to 20 redirect URIs")
 	}
+	all := 0
 	for _, uri := range r.RedirectURIs {
 		if err := s.checkRedirectURI(uri); err != nil {
 			return "invalid_redirect_uri", err
 		}
+		all += len(uri)
+	}
+	if all > maxRedirectURIs {
+		return "invalid_redirect_uri", errors.New("the redirect URIs are too long together")
 	}
 	switch r.Method {
 	case "":

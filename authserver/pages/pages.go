@@ -131,6 +131,9 @@ type Message struct {
 	Text  string
 	Next  string // what the person can do now
 	ID    string // of the request, for the log
+	// Back is where the person may go by a link, http or https; empty: nowhere.
+	// BackTo is its host.
+	Back, BackTo string
 }
 
 func (SignIn) page() (name, title string)    { return "signin.html", "Sign in" }

@@ -117,8 +117,11 @@ func destination(redirectURI string) (host string, local bool) {
 		return u.Scheme + ":", true
 	}
 	ip := net.ParseIP(u.Hostname())
-	return ascii(u.Host), u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	return Host(u), u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
+
+// Host is the host of a stranger's URL, as a person may be shown it.
+func Host(u *url.URL) string { return ascii(u.Host) }
 
 // ascii writes letters that may only look like ours as numbers.
 func ascii(host string) string {
