@@ -229,15 +229,16 @@ func TestRedemptions(t *testing.T) {
 		change []string
 		code   string
 	}{
-		"wrong verifier": {[]string{"code_verifier", "another-verifier-that-is-long-enough-for-the-rfc-76"}, "invalid_grant"},
-		"no verifier":    {[]string{"code_verifier", ""}, "invalid_grant"},
-		"other redirect": {[]string{"redirect_uri", "https://app.example.com/cb2"}, "invalid_grant"},
-		"other client":   {[]string{"client_id", "nobody"}, "invalid_client"},
-		"other resource": {[]string{"resource", "https://else.example/mcp"}, "invalid_target"},
-		"wrong code":     {[]string{"code", "x"}, "invalid_grant"},
-		"no code":        {[]string{"code", ""}, "invalid_request"},
-		"no grant type":  {[]string{"grant_type", ""}, "unsupported_grant_type"},
-		"password":       {[]string{"grant_type", "password"}, "unsupported_grant_type"},
+		"wrong verifier":              {[]string{"code_verifier", "another-verifier-that-is-long-enough-for-the-rfc-76"}, "invalid_grant"},
+		"no verifier":                 {[]string{"code_verifier", ""}, "invalid_grant"},
+		"other redirect":              {[]string{"redirect_uri", "https://app.example.com/cb2"}, "invalid_grant"},
+		"no redirect, wrong verifier": {[]string{"redirect_uri", "", "code_verifier", "another-verifier-that-is-long-enough-for-the-rfc-76"}, "invalid_grant"},
+		"other client":                {[]string{"client_id", "nobody"}, "invalid_client"},
+		"other resource":              {[]string{"resource", "https://else.example/mcp"}, "invalid_target"},
+		"wrong code":                  {[]string{"code", "x"}, "invalid_grant"},
+		"no code":                     {[]string{"code", ""}, "invalid_request"},
+		"no grant type":               {[]string{"grant_type", ""}, "unsupported_grant_type"},
+		"password":                    {[]string{"grant_type", "password"}, "unsupported_grant_type"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := f.redeem(f.allowed(f.request(), ada, "notes:read"), c.change...)
@@ -267,6 +268,18 @@ func TestRedemptions(t *testing.T) {
 	}
 	if r := f.redeem(code); r.status != 200 {
 		t.Errorf("the code was used up by what was refused: %s", r.body)
+	}
+}
+
+// OAuth 2.1 has no redirect URI at the token endpoint; what is there must match still.
+func TestRedemptionWithoutRedirect(t *testing.T) {
+	f := newFixture(t, nil)
+	code := f.allowed(f.request(), ada, "notes:read")
+	if r := f.redeem(code, "redirect_uri", ""); r.status != 200 || r.text("scope") != "notes:read" {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	if r := f.redeem(code, "redirect_uri", ""); r.text("error") != "invalid_grant" {
+		t.Errorf("a second time: %d %s", r.status, r.body)
 	}
 }
 

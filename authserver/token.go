@@ -36,6 +36,9 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request) {
 	}
 	data := form.Encode()
 	r = r.Clone(r.Context())
+	if !form.Has("redirect_uri") {
+		r = r.WithContext(protocol.WithoutRedirect(r.Context()))
+	}
 	r.Form, r.PostForm, r.URL.RawQuery = nil, nil, ""
 	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(data)), int64(len(data))
 	s.protocol.ServeHTTP(w, r)

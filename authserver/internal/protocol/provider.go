@@ -163,6 +163,16 @@ func WithRedirect(ctx context.Context, uri string) context.Context {
 	return context.WithValue(ctx, redirectKey{}, uri)
 }
 
+// noRedirectKey is the key of a redemption that names no redirect URI.
+type noRedirectKey struct{}
+
+// WithoutRedirect says that a code is redeemed without naming its redirect URI, as
+// clients do that know OAuth 2.1 only (section 10.2); PKCE holds code and client
+// together.
+func WithoutRedirect(ctx context.Context) context.Context {
+	return context.WithValue(ctx, noRedirectKey{}, true)
+}
+
 // decisionKey is the key of a decision in a context.
 type decisionKey struct{}
 

@@ -182,6 +182,9 @@ func (s *storage) GrantByAuthCode(ctx context.Context, code string) (*goidc.Gran
 	if g.RevokedAt != 0 {
 		return nil, goidc.ErrNotFound
 	}
+	if ctx.Value(noRedirectKey{}) != nil {
+		g.AuthParams.RedirectURI = ""
+	}
 	return g, nil
 }
 
