@@ -1,6 +1,7 @@
 package authserver_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,7 +15,8 @@ import (
 	"github.com/stile-mcp/stile/authserver/people"
 )
 
-// agent is a second client, with the redirect URI of the first.
+// agent is a second client, with the redirect URI of the first. A third registers
+// itself, with the same.
 const agent = "agent"
 
 // pair is a person and a client: what one person granted one client says nothing of
@@ -35,26 +37,29 @@ type family struct {
 // world is what people granted, as a person would keep it on paper.
 type world struct {
 	f        *fixture
+	clients  []string
 	granted  map[pair][]string
 	families []*family
 }
 
 // TestNobodyGetsWhatWasNotGranted plays random sequences of authorizing, refusing,
-// redeeming, refreshing, stepping up and revoking, with clients that replay and ask
-// for more than they have. No token ever has a scope that its person has not granted
+// redeeming, refreshing, stepping up, revoking and removing accounts, with clients
+// that replay, ask for more than they have, and use what is another's. No token ever has a scope that its person has not granted
 // to its client, and what was revoked gives nothing.
 func TestNobodyGetsWhatWasNotGranted(t *testing.T) {
 	f := newFixture(t, func(c *authserver.Config) {
 		c.Clients = append(c.Clients, authserver.Client{ID: agent, Name: "Agent", RedirectURIs: []string{"https://app.example.com/cb"}})
 	})
+	clients := []string{"app", agent, f.registered(map[string]any{"client_name": "Third", "redirect_uris": []string{"https://app.example.com/cb"},
+		"token_endpoint_auth_method": "none", "scope": "notes:read"}).text("client_id")}
 	worlds := 0
 	rapid.Check(t, func(r *rapid.T) {
 		worlds++
-		w := &world{f: f, granted: map[pair][]string{}}
+		w := &world{f: f, clients: clients, granted: map[pair][]string{}}
 		person := rapid.Custom(func(r *rapid.T) string {
 			return fmt.Sprintf("%s-%d", rapid.SampledFrom([]string{"ada", "bob"}).Draw(r, "person"), worlds)
 		})
-		client := rapid.SampledFrom([]string{"app", agent})
+		client := rapid.SampledFrom(clients)
 		r.Repeat(map[string]func(*rapid.T){
 			"authorize": func(r *rapid.T) { w.authorize(r, person.Draw(r, "who"), client.Draw(r, "client")) },
 			"refuse":    func(r *rapid.T) { w.refuse(r, client.Draw(r, "client")) },
@@ -66,6 +71,8 @@ func TestNobodyGetsWhatWasNotGranted(t *testing.T) {
 			},
 			"take back": func(r *rapid.T) { w.takeBack(r, person.Draw(r, "who"), client.Draw(r, "client")) },
 			"give up":   func(r *rapid.T) { w.giveUp(r, w.any(r)) },
+			"remove":    func(r *rapid.T) { w.remove(r, person.Draw(r, "who")) },
+			"silence":   func(r *rapid.T) { w.silence(r, person.Draw(r, "who"), client.Draw(r, "client")) },
 			"":          w.check,
 		})
 	})
@@ -107,7 +114,7 @@ func (w *world) refuse(r *rapid.T, client string) {
 
 // redeem redeems a code, by its client or another, once or again.
 func (w *world) redeem(r *rapid.T, one *family) {
-	client := rapid.SampledFrom([]string{"app", agent}).Draw(r, "by")
+	client := rapid.SampledFrom(w.clients).Draw(r, "by")
 	got := w.f.redeem(one.code, "client_id", client)
 	used := len(one.refresh) > 0
 	switch {
@@ -142,7 +149,8 @@ func (w *world) refresh(r *rapid.T, one *family) {
 	if rapid.Bool().Draw(r, "asks") {
 		asked = some(r, "asked")
 	}
-	pairs := []string{"client_id", one.client}
+	client := rapid.SampledFrom([]string{one.client, one.client, one.client, one.client, w.clients[0], w.clients[1], w.clients[2]}).Draw(r, "by")
+	pairs := []string{"client_id", client}
 	if len(asked) > 0 {
 		pairs = append(pairs, "scope", strings.Join(asked, " "))
 	}
@@ -151,7 +159,10 @@ func (w *world) refresh(r *rapid.T, one *family) {
 		one.dead = true // it was copied
 	}
 	if got.status != http.StatusOK {
-		return // a challenge waits, or the scopes are too many
+		return // a challenge waits, the scopes are too many, or it is another's
+	}
+	if client != one.client {
+		r.Fatalf("%s refreshed a token of %s: %s", client, one.client, got.body)
 	}
 	if one.dead {
 		r.Fatalf("a dead family was refreshed: %s", got.body)
@@ -177,6 +188,35 @@ func (w *world) took(r *rapid.T, one *family, got reply, want []string) {
 	one.refresh, one.access = append(one.refresh, got.text("refresh_token")), got.text("access_token")
 }
 
+// silence is a person who refuses what a client asks for: that changes nothing.
+func (w *world) silence(r *rapid.T, who, client string) {
+	before, err := w.f.Grants(w.f.t.Context(), who)
+	if err != nil {
+		r.Fatal(err)
+	}
+	w.refuse(r, client)
+	after, err := w.f.Grants(w.f.t.Context(), who)
+	if err != nil || len(after) != len(before) {
+		r.Fatalf("a refusal made %d grants %d, %v", len(before), len(after), err)
+	}
+}
+
+// remove is an account that is removed, with all that it had allowed.
+func (w *world) remove(r *rapid.T, who string) {
+	if err := w.f.RevokeAll(w.f.t.Context(), who); err != nil {
+		r.Fatal(err)
+	}
+	for _, one := range w.families {
+		if one.who == who {
+			one.dead = true
+			delete(w.granted, one.pair)
+		}
+	}
+	if left, err := w.f.Grants(w.f.t.Context(), who); err != nil || len(left) > 0 {
+		r.Fatalf("left: %v, %v", left, err)
+	}
+}
+
 // takeBack is a person who revokes on the page of their grants.
 func (w *world) takeBack(r *rapid.T, who, client string) {
 	grants, err := w.f.Grants(w.f.t.Context(), who)
@@ -184,7 +224,7 @@ func (w *world) takeBack(r *rapid.T, who, client string) {
 		r.Fatal(err)
 	}
 	for _, g := range grants {
-		if !strings.EqualFold(g.Client.Name, client) {
+		if name := map[string]string{"app": "App", agent: "Agent"}[client]; g.Client.Name != cmp.Or(name, "Third") {
 			continue
 		}
 		if _, err := w.f.Revoke(w.f.t.Context(), who, g.ID); err != nil {
@@ -205,8 +245,13 @@ func (w *world) giveUp(r *rapid.T, one *family) {
 	if len(one.refresh) == 0 {
 		r.Skip("not redeemed")
 	}
-	form := url.Values{"token": {one.refresh[len(one.refresh)-1]}, "client_id": {one.client}}
-	if got := w.f.form("/revoke", form); got.status != http.StatusOK {
+	token := rapid.SampledFrom([]string{one.refresh[len(one.refresh)-1], one.access}).Draw(r, "token")
+	client := rapid.SampledFrom([]string{one.client, one.client, w.clients[0], w.clients[1]}).Draw(r, "by")
+	got := w.f.form("/revoke", url.Values{"token": {token}, "client_id": {client}})
+	if client != one.client {
+		return // check wants it to be as it was
+	}
+	if got.status != http.StatusOK {
 		r.Fatalf("revocation: %s", got.body)
 	}
 	one.dead = true
