@@ -106,7 +106,7 @@ func TestServeCommand(t *testing.T) {
 	for name, signal := range map[string]syscall.Signal{"stopped": syscall.SIGTERM, "killed": syscall.SIGKILL} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("COLOUR", "blue")
-			cmd := exec.Command(self(t), "serve", "--listen", "127.0.0.1:0", "--env", roleVar+"=server", "-e", "COLOUR", "--", self(t))
+			cmd := exec.Command(self(t), "serve", "--api-key", "--listen", "127.0.0.1:0", "--env", roleVar+"=server", "-e", "COLOUR", "--", self(t))
 			cmd.Env = append(os.Environ(), roleVar+"=stile")
 			out, err := cmd.StdoutPipe()
 			if err != nil {

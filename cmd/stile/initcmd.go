@@ -212,19 +212,7 @@ func (c *initCommand) tell(w io.Writer, p *propose.Proposal, key string) error {
 		name = "standard output"
 	}
 	fmt.Fprintf(&b, "%s: %s of %s\n\n", name, p.Count(), p.Name)
-	for _, g := range p.Grants {
-		fmt.Fprintf(&b, "  %-*s  %s\n", len(p.Name)+len(":write"), g.Scope, g.Count())
-	}
-	for i, left := range p.LeftOut {
-		if i == 10 {
-			fmt.Fprintf(&b, "  and %d more\n", len(p.LeftOut)-i)
-			break
-		}
-		if i == 0 {
-			b.WriteString("\nLeft out, so refused:\n")
-		}
-		fmt.Fprintf(&b, "  %s\n", left)
-	}
+	tellGrants(&b, p)
 	b.WriteString("\nEvery one of them was tried against these rules. The scopes follow the server's\n" +
 		"own hints: read the file through before you rely on it.\n")
 	if key != "" {
@@ -235,4 +223,21 @@ func (c *initCommand) tell(w io.Writer, p *propose.Proposal, key string) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// tellGrants tells the scopes, what each opens, and what none does.
+func tellGrants(b *strings.Builder, p *propose.Proposal) {
+	for _, g := range p.Grants {
+		fmt.Fprintf(b, "  %-*s  %s\n", len(p.Name)+len(":write"), g.Scope, g.Count())
+	}
+	for i, left := range p.LeftOut {
+		if i == 10 {
+			fmt.Fprintf(b, "  and %d more\n", len(p.LeftOut)-i)
+			break
+		}
+		if i == 0 {
+			b.WriteString("\nLeft out, so refused:\n")
+		}
+		fmt.Fprintf(b, "  %s\n", left)
+	}
 }

@@ -23,10 +23,17 @@ func tryProposal(name string, text []byte, p *propose.Proposal, around surroundi
 	if err != nil {
 		return fmt.Errorf("what would be written has mistakes; nothing was written:\n%w", err)
 	}
-	policy := f.policies[p.Name].compiled
+	if err := tryCalls(f.policies[p.Name].compiled, p); err != nil {
+		return fmt.Errorf("%w; nothing was written", err)
+	}
+	return nil
+}
+
+// tryCalls holds every call against a policy that was made from a proposal.
+func tryCalls(policy *authorize.Policy, p *propose.Proposal) error {
 	for _, c := range p.Calls() {
 		if err := tryCall(policy, p, c); err != nil {
-			return fmt.Errorf("%s %s: %w; nothing was written", c.Method, printable(c.Name), err)
+			return fmt.Errorf("%s %s: %w", c.Method, printable(c.Name), err)
 		}
 	}
 	return nil

@@ -38,10 +38,12 @@ const (
 // serveCommand runs the gateway.
 type serveCommand struct {
 	configFlag
-	Debug  bool     `help:"Show every request, answer and message on standard error, without secrets."`
-	Listen string   `placeholder:"HOST:PORT" help:"With a URL or a command: where to listen. Default: 127.0.0.1:8080."`
-	Env    []string `short:"e" sep:"none" placeholder:"NAME[=VALUE]" help:"With a command: a variable it may see, besides PATH, HOME and the like."`
-	Target []string `arg:"" optional:"" help:"A URL, or after -- a command, to stand in front of instead of a configuration."`
+	Debug   bool          `help:"Show every request, answer and message on standard error, without secrets."`
+	Listen  string        `placeholder:"HOST:PORT" help:"With a URL or a command: where to listen. Default: 127.0.0.1:8080."`
+	Env     []string      `short:"e" sep:"none" placeholder:"NAME[=VALUE]" help:"With a command: a variable it may see, besides PATH, HOME and the like."`
+	APIKey  bool          `name:"api-key" help:"With a URL or a command: print a key that opens everything, instead of letting people sign in."`
+	Timeout time.Duration `default:"1m" help:"With a URL or a command: how long it may take to say what it offers. Default: ${default}."`
+	Target  []string      `arg:"" optional:"" help:"A URL, or after -- a command, to stand in front of instead of a configuration."`
 }
 
 func (c *serveCommand) run(p *process) error {
@@ -54,8 +56,8 @@ func (c *serveCommand) run(p *process) error {
 	if len(c.Target) > 0 {
 		return c.runQuick(p)
 	}
-	if c.Listen != "" || c.Env != nil {
-		return usageError{"--listen and --env are for a URL or a command; a configuration has keys for that"}
+	if c.Listen != "" || c.Env != nil || c.APIKey {
+		return usageError{"--listen, --env and --api-key are for a URL or a command; a configuration has keys for that"}
 	}
 	// From here on a SIGHUP no longer ends the process.
 	hup := make(chan os.Signal, 1)
@@ -88,7 +90,8 @@ type server struct {
 	stores   storePool   // and stores
 	given    *File       // instead of a file at path
 	debug    bool        // show what passes on standard error
-	hello    string      // what is printed besides the endpoints
+	// greet is what is printed besides the endpoints; nil is the invitation alone.
+	greet func(endpoint, invitation string) string
 
 	// listener is where it listens, and listen what the configuration said then.
 	listener net.Listener
@@ -270,10 +273,12 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.serve(h) }()
 	fmt.Fprintln(out, "stile serves", strings.Join(s.current.Load().endpoints, " "))
-	fmt.Fprint(out, s.hello)
 	invitation, stopInviting, err := s.invite(ctx)
 	if err != nil {
 		s.log.Error("accounts", "error", err)
+	}
+	if s.greet != nil {
+		invitation = s.greet(s.current.Load().endpoints[0], invitation)
 	}
 	fmt.Fprint(out, invitation)
 	defer func() { _ = stopInviting() }()

@@ -44,7 +44,7 @@ func (c *userCommand) dir(p *process) (string, error) {
 	}
 	f, err := load(c.Config, p.around)
 	if c.Config == defaultConfigFile && errors.Is(err, fs.ErrNotExist) {
-		return stateDir(p.around, "default"), nil
+		return quickDir(p.around, defaultListen), nil
 	}
 	if err != nil {
 		return "", err
