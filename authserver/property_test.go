@@ -63,14 +63,20 @@ func TestNobodyGetsWhatWasNotGranted(t *testing.T) {
 		r.Repeat(map[string]func(*rapid.T){
 			"authorize": func(r *rapid.T) { w.authorize(r, person.Draw(r, "who"), client.Draw(r, "client")) },
 			"refuse":    func(r *rapid.T) { w.refuse(r, client.Draw(r, "client")) },
-			"redeem":    func(r *rapid.T) { w.redeem(r, w.any(r)) },
-			"refresh":   func(r *rapid.T) { w.refresh(r, w.any(r)) },
-			"replay":    func(r *rapid.T) { w.refresh(r, w.any(r)) },
+			"redeem": func(r *rapid.T) {
+				w.redeem(r, w.any(r, func(f *family) bool { return len(f.refresh) == 0 && !f.dead }))
+			},
+			"use a code again": func(r *rapid.T) { w.redeem(r, w.any(r, every)) },
+			"refresh":          func(r *rapid.T) { w.refresh(r, w.any(r, (*family).lives), newest) },
+			"refresh the dead": func(r *rapid.T) { w.refresh(r, w.any(r, func(f *family) bool { return f.dead }), newest) },
+			"replay": func(r *rapid.T) {
+				w.refresh(r, w.any(r, func(f *family) bool { return f.lives() && len(f.refresh) > 1 }), old)
+			},
 			"challenge": func(r *rapid.T) {
 				f.Challenged(person.Draw(r, "who"), client.Draw(r, "client"), some(r, "scopes"), "x")
 			},
 			"take back": func(r *rapid.T) { w.takeBack(r, person.Draw(r, "who"), client.Draw(r, "client")) },
-			"give up":   func(r *rapid.T) { w.giveUp(r, w.any(r)) },
+			"give up":   func(r *rapid.T) { w.giveUp(r, w.any(r, every)) },
 			"remove":    func(r *rapid.T) { w.remove(r, person.Draw(r, "who")) },
 			"silence":   func(r *rapid.T) { w.silence(r, person.Draw(r, "who"), client.Draw(r, "client")) },
 			"":          w.check,
@@ -83,12 +89,30 @@ func some(r *rapid.T, label string) []string {
 	return rapid.SliceOfNDistinct(rapid.SampledFrom(known), 1, len(known), rapid.ID).Draw(r, label)
 }
 
-// any draws a family.
-func (w *world) any(r *rapid.T) *family {
-	if len(w.families) == 0 {
-		r.Skip("nothing was granted yet")
+// any draws a family of some kind.
+func (w *world) any(r *rapid.T, kind func(*family) bool) *family {
+	var some []*family
+	for _, one := range w.families {
+		if kind(one) {
+			some = append(some, one)
+		}
 	}
-	return rapid.SampledFrom(w.families).Draw(r, "family")
+	if len(some) == 0 {
+		r.Skip("there is none")
+	}
+	return rapid.SampledFrom(some).Draw(r, "family")
+}
+
+func every(*family) bool { return true }
+
+// lives reports whether tokens were given out that are good still.
+func (f *family) lives() bool { return len(f.refresh) > 0 && !f.dead }
+
+// seldom lets an action that ends much happen less often than others.
+func seldom(r *rapid.T) {
+	if rapid.IntRange(0, 2).Draw(r, "seldom") > 0 {
+		r.Skip("another time")
+	}
 }
 
 // authorize has a client ask, and a person grant some of it.
@@ -114,7 +138,7 @@ func (w *world) refuse(r *rapid.T, client string) {
 
 // redeem redeems a code, by its client or another, once or again.
 func (w *world) redeem(r *rapid.T, one *family) {
-	client := rapid.SampledFrom(w.clients).Draw(r, "by")
+	client := w.by(r, one)
 	got := w.f.redeem(one.code, "client_id", client)
 	used := len(one.refresh) > 0
 	switch {
@@ -137,19 +161,32 @@ func (w *world) redeem(r *rapid.T, one *family) {
 	}
 }
 
+// by draws who uses what is a family's: its own client, most of the time.
+func (w *world) by(r *rapid.T, one *family) string {
+	if rapid.IntRange(0, 4).Draw(r, "own") > 0 {
+		return one.client
+	}
+	return rapid.SampledFrom(w.clients).Draw(r, "by")
+}
+
+// Which refresh token is used: the good one, or one that was exchanged before.
+const newest, old = true, false
+
 // refresh uses a refresh token of a family, the good one or an old one, for as much
 // as it has, less, or more.
-func (w *world) refresh(r *rapid.T, one *family) {
+func (w *world) refresh(r *rapid.T, one *family, good bool) {
 	if len(one.refresh) == 0 {
 		r.Skip("not redeemed")
 	}
-	token := rapid.SampledFrom(one.refresh).Draw(r, "token")
-	good := token == one.refresh[len(one.refresh)-1]
+	token := one.refresh[len(one.refresh)-1]
+	if !good {
+		token = rapid.SampledFrom(one.refresh[:len(one.refresh)-1]).Draw(r, "token")
+	}
 	var asked []string
 	if rapid.Bool().Draw(r, "asks") {
 		asked = some(r, "asked")
 	}
-	client := rapid.SampledFrom([]string{one.client, one.client, one.client, one.client, w.clients[0], w.clients[1], w.clients[2]}).Draw(r, "by")
+	client := w.by(r, one)
 	pairs := []string{"client_id", client}
 	if len(asked) > 0 {
 		pairs = append(pairs, "scope", strings.Join(asked, " "))
@@ -203,6 +240,7 @@ func (w *world) silence(r *rapid.T, who, client string) {
 
 // remove is an account that is removed, with all that it had allowed.
 func (w *world) remove(r *rapid.T, who string) {
+	seldom(r)
 	if err := w.f.RevokeAll(w.f.t.Context(), who); err != nil {
 		r.Fatal(err)
 	}
@@ -219,6 +257,7 @@ func (w *world) remove(r *rapid.T, who string) {
 
 // takeBack is a person who revokes on the page of their grants.
 func (w *world) takeBack(r *rapid.T, who, client string) {
+	seldom(r)
 	grants, err := w.f.Grants(w.f.t.Context(), who)
 	if err != nil {
 		r.Fatal(err)
@@ -242,11 +281,12 @@ func (w *world) takeBack(r *rapid.T, who, client string) {
 
 // giveUp is a client that revokes its token (RFC 7009).
 func (w *world) giveUp(r *rapid.T, one *family) {
+	seldom(r)
 	if len(one.refresh) == 0 {
 		r.Skip("not redeemed")
 	}
 	token := rapid.SampledFrom([]string{one.refresh[len(one.refresh)-1], one.access}).Draw(r, "token")
-	client := rapid.SampledFrom([]string{one.client, one.client, w.clients[0], w.clients[1]}).Draw(r, "by")
+	client := w.by(r, one)
 	got := w.f.form("/revoke", url.Values{"token": {token}, "client_id": {client}})
 	if client != one.client {
 		return // check wants it to be as it was
