@@ -378,6 +378,7 @@ func (b *bench) idleStreams(kind string, n int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	stop := b.profiled(p, kind[:4])
 	open := make([]*client, 0, n)
 	defer func() {
 		for _, c := range open {
@@ -398,7 +399,7 @@ func (b *bench) idleStreams(kind string, n int) (float64, error) {
 	http.DefaultClient.CloseIdleConnections()
 	time.Sleep(settleTime)
 	after, err := p.memory()
-	return (after - before) / float64(n), err
+	return (after - before) / float64(n), errors.Join(err, stop())
 }
 
 func listenHead(addr, token string) []byte {
