@@ -258,6 +258,29 @@ func TestEraFindsOut(t *testing.T) {
 	}
 }
 
+// TestEraDoesNotHoldStreams: an answer to initialize may be a stream that stays open.
+func TestEraDoesNotHoldStreams(t *testing.T) {
+	end := make(chan struct{})
+	f := eraOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-end:
+		case <-r.Context().Done():
+		}
+		_, _ = io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n")
+	}), nil)
+	r, _ := (&client{f: f}).stream(initialize("2025-11-25"))
+	if e := r.message(); !strings.Contains(e.data, "result") {
+		t.Errorf("%+v", e)
+	}
+	close(end)
+	if e := r.message(); !strings.Contains(e.data, "notifications/x") {
+		t.Errorf("%+v", e)
+	}
+}
+
 // switchable is a server that becomes another one.
 type switchable struct{ now atomic.Pointer[http.Handler] }
 

@@ -40,6 +40,9 @@ func (m *Modern) follow(ctx context.Context, p *packet, w wrapping, c *farCall) 
 	for {
 		c.mu.Lock()
 		news, final, questions, finished := c.news, c.final, c.asks, c.finished
+		for _, n := range news {
+			c.size -= len(n.params)
+		}
 		c.news = nil
 		c.mu.Unlock()
 		for _, n := range news {
@@ -239,6 +242,7 @@ func (c *farCall) reply(answers object) {
 			open = append(open, q)
 			continue
 		}
+		c.size -= len(q.params)
 		answered = append(answered, func() { q.answer(resultLine(q.id, value)) })
 	}
 	c.asks = open
