@@ -65,7 +65,7 @@ func answerLine(b, line []byte) []byte {
 	case "initialize":
 		return fmt.Appendf(b, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}}`, m.ID)
 	case "server/discover":
-		return fmt.Appendf(b, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}}`, m.ID)
+		return fmt.Appendf(b, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28","2025-11-25"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}}`, m.ID)
 	case "tools/list":
 		return fmt.Appendf(b, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","tools":[{"name":"small","inputSchema":{"type":"object"}}]}}`, m.ID)
 	case "subscriptions/listen":
