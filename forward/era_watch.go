@@ -20,7 +20,7 @@ func (d watchdog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.e.config.Upstream.ServeHTTP(w, r)
 		return
 	}
-	d.e.config.Upstream.ServeHTTP(&watchedWriter{ResponseWriter: w, e: d.e, session: r.Header.Get(headerSession) != ""}, r)
+	d.e.config.Upstream.ServeHTTP(&watchedWriter{ResponseWriter: w, e: d.e, session: r.Header.Get(headerSession) != "", post: r.Method == http.MethodPost}, r)
 }
 
 // watchedWriter sees the status of an answer.
@@ -28,6 +28,7 @@ type watchedWriter struct {
 	http.ResponseWriter
 	e       *Era
 	session bool // the request names one
+	post    bool
 }
 
 // WriteHeader looks at the status. Not all of these are signs of another server; it
@@ -42,7 +43,7 @@ func (w *watchedWriter) WriteHeader(status int) {
 			w.e.doubt()
 		}
 	case http.StatusBadRequest, http.StatusMethodNotAllowed:
-		if !w.e.command {
+		if w.post && !w.e.command { // many have no GET stream
 			w.e.doubt()
 		}
 	}

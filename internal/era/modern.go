@@ -118,6 +118,13 @@ func (m *Modern) Receive(ctx context.Context, line []byte) {
 	}
 }
 
+// Busy reports whether a call waits for its client.
+func (m *Modern) Busy() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.waiting) > 0
+}
+
 // Close ends what is under way and every session. It returns when all is done.
 func (m *Modern) Close() {
 	m.desk.close()
