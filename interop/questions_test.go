@@ -139,3 +139,40 @@ func hearsOfUpdates(t *testing.T, s *mcp.ClientSession, updates *atomic.Int32) {
 		}
 	}
 }
+
+// TestTypescriptServersAcross calls the TypeScript servers of either generation from
+// the other: sdk 1.32.2, without sessions, and server 2.4.0.
+func TestTypescriptServersAcross(t *testing.T) {
+	ts := startTypescript(t)
+	for _, c := range []struct{ name, url, client string }{
+		{"sdk 1.32.2", ts.url + "/v1", era2026},
+		{"server 2.4.0", only(t, ts.url+"/mcp", era2026), era2025},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			client := mcp.NewClient(&mcp.Implementation{Name: "across", Version: "1"}, nil)
+			s, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: injectToken(t, stileConfig{upstream: c.url})},
+				&mcp.ClientSessionOptions{ProtocolVersion: c.client})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if got := s.InitializeResult().ProtocolVersion; got != c.client {
+				t.Fatalf("negotiated %s", got)
+			}
+			ts.deeds(t)
+			if _, err := s.CallTool(t.Context(), &mcp.CallToolParams{Name: "create_note", Arguments: map[string]any{"title": "é😀"}}); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.GetPrompt(t.Context(), &mcp.GetPromptParams{Name: "summarise", Arguments: map[string]string{"id": "1"}}); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "note://index"}); err != nil {
+				t.Error(err)
+			}
+			deeds := ts.deeds(t)
+			if len(deeds) != 3 || string(deeds[0].Arguments) != `{"title":"é😀"}` || deeds[1].Target != "summarise" || deeds[2].Target != "note://index" {
+				t.Errorf("done: %+v", deeds)
+			}
+		})
+	}
+}
