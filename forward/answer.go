@@ -194,6 +194,8 @@ func (q *request) flush() { _ = http.NewResponseController(q.w).Flush() }
 // stream sends the events of a stream until it ends, the client is gone, or another
 // connection takes over.
 func (q *request) stream(st *stream, r *reader) {
+	ended := q.r.Context().Done()
+	q.r = nil // its header is not needed as long as the stream lasts
 	for {
 		events, then := st.next(r)
 		for _, e := range events {
@@ -214,7 +216,7 @@ func (q *request) stream(st *stream, r *reader) {
 		}
 		select {
 		case <-r.wake:
-		case <-q.r.Context().Done():
+		case <-ended:
 			return
 		}
 	}
