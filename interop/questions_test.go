@@ -176,3 +176,37 @@ func TestTypescriptServersAcross(t *testing.T) {
 		})
 	}
 }
+
+// TestTypescriptClientsAreAskedAcross has the TypeScript clients step up to a tool that
+// then asks them for a name: by a request, for which the client of 2026-07-28 is asked
+// by a result, and the reverse.
+func TestTypescriptClientsAreAskedAcross(t *testing.T) {
+	as := startIssuer(t, "SCOPES=use tools resources prompts")
+	for _, c := range []struct {
+		name, era, tool string
+		drive           flow
+		config          func(t *testing.T) stileConfig
+	}{
+		{"client 2.4.0", era2026, "trigger-elicitation-request", nodeFlow("client-ts/flow.mjs"),
+			func(t *testing.T) stileConfig { return stileConfig{command: commands[0].command(t)} }},
+		{"client 2.4.0", era2025, "test_elicitation", nodeFlow("client-ts/flow.mjs"),
+			func(t *testing.T) stileConfig {
+				return stileConfig{upstream: only(t, askingServer(t, era2026), era2026)}
+			}},
+		{"sdk 1.32.2", era2025, "test_elicitation", nodeFlow("client-v1/flow.mjs"),
+			func(t *testing.T) stileConfig {
+				return stileConfig{upstream: only(t, askingServer(t, era2026), era2026)}
+			}},
+	} {
+		t.Run(c.name+"/"+c.era, func(t *testing.T) {
+			config := c.config(t)
+			config.issuer, config.policy = as.url, everythingPolicy
+			g := startStile(t, config)
+			r := c.drive(t, g.endpoint, c.era, operation{kind: "tool", method: "tools/call", asks: "use tools",
+				target: target{Name: c.tool, Arguments: map[string]string{}}})
+			if refused := r.withStatus(403); !r.OK || len(refused) != 1 || !strings.Contains(string(r.Result), "Ada") {
+				t.Errorf("%d × 403, %s: %s\n%s\n%s", len(refused), r.Error, r.Result, r, g.program.stderr)
+			}
+		})
+	}
+}
