@@ -217,6 +217,9 @@ func (m *Modern) call(ctx context.Context, p *packet, w wrapping, params object)
 	if w.level != "" {
 		s.lowerLevel(ctx, w.level)
 	}
+	if w.level != "" || mayAsk(p.method) && len(lenient(w.capabilities)) > 0 {
+		s.awaitStream(ctx)
+	}
 	c := m.newCall(p, w, params)
 	if !m.desk.do(ctx, func(ctx context.Context) { c.run(ctx, s) }) {
 		return nil, errStopping
