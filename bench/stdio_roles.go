@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -28,11 +29,14 @@ func serveLines(in io.Reader, out io.Writer) error {
 	var line, answer []byte
 	for {
 		part, err := r.ReadSlice('\n')
-		if line = append(line, part...); err == bufio.ErrBufferFull {
+		if line = append(line, part...); errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
+		if errors.Is(err, io.EOF) { // the client has closed the pipe
+			return nil
+		}
 		if err != nil {
-			return nil // the client has closed the pipe
+			return err
 		}
 		answer = answerLine(answer[:0], line)
 		line = line[:0]

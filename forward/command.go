@@ -121,7 +121,6 @@ type request struct {
 	stateless bool
 	session   string
 	message   *envelope.Message // of a POST; its bytes are good until the answer was given
-	in        envelope.Message  // what message points to
 	buffer    *[]byte           // what its bytes are in
 	id        jsontext.Value    // its id, once the child has it
 }
