@@ -88,6 +88,7 @@ func TestQuestionsAcross(t *testing.T) {
 func questioned(t *testing.T, endpoint string, asked, progress, updates *atomic.Int32) *mcp.ClientSession {
 	t.Helper()
 	client := mcp.NewClient(&mcp.Implementation{Name: "questioned", Version: "1"}, &mcp.ClientOptions{
+		//nolint:staticcheck // deprecated, and what older servers ask for
 		Capabilities: &mcp.ClientCapabilities{RootsV2: &mcp.RootCapabilities{},
 			Elicitation: &mcp.ElicitationCapabilities{Form: &mcp.FormElicitationCapabilities{}, URL: &mcp.URLElicitationCapabilities{}}},
 		ElicitationHandler: func(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
@@ -105,6 +106,7 @@ func questioned(t *testing.T, endpoint string, asked, progress, updates *atomic.
 		ProgressNotificationHandler: func(context.Context, *mcp.ProgressNotificationClientRequest) { progress.Add(1) },
 		ResourceUpdatedHandler:      func(context.Context, *mcp.ResourceUpdatedNotificationRequest) { updates.Add(1) },
 	})
+	//nolint:staticcheck // as above
 	client.AddRoots(&mcp.Root{URI: "file:///home/ada", Name: "home"})
 	s, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: endpoint}, &mcp.ClientSessionOptions{ProtocolVersion: era2026})
 	if err != nil {
