@@ -284,10 +284,14 @@ func (e *Era) speaks(ctx context.Context) eraState {
 			e.log.Warn("not known which revisions the MCP server speaks", "error", err)
 			return nil, nil
 		}
-		e.modern, e.doubtful = yesNo(s.Modern), false
-		if e.legacy = unknown; s.Legacy || !s.Modern {
+		switch {
+		case s.Legacy || !s.Modern:
 			e.legacy = yes
+		case e.legacy != yes || e.doubtful:
+			// An initialize that the same server has answered says more than its list.
+			e.legacy = unknown
 		}
+		e.modern, e.doubtful = yesNo(s.Modern), false
 		e.log.Debug("the MCP server was asked for its revisions", "2026-07-28", s.Modern, "older", s.Legacy)
 		return nil, nil
 	})

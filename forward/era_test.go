@@ -230,6 +230,19 @@ func TestEraLeavesItsOwnAlone(t *testing.T) {
 	}
 }
 
+// TestEraKeepsSessions: a server that speaks both, and lists only the newer, does not
+// lose its sessions when it is asked for its list.
+func TestEraKeepsSessions(t *testing.T) {
+	f := eraCommand(t, "", nil)
+	old := f.open("ada")
+	if _, new, _ := f.modern("ada").post(call(1, modernMeta, "raw")); !strings.Contains(new, "clientCapabilities") {
+		t.Errorf("new: %s", new)
+	}
+	if status, body, _ := old.post(tool("b", "raw")); status != http.StatusOK || strings.Contains(body, "clientCapabilities") {
+		t.Errorf("old: %d %s", status, body)
+	}
+}
+
 // TestEraProtocol: what is set is not found out.
 func TestEraProtocol(t *testing.T) {
 	f := eraCommand(t, "", func(c *forward.EraConfig) { c.Protocol = forward.Protocol2025 })
