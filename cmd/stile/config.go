@@ -122,6 +122,13 @@ type Issuer struct {
 	// The values of aud that are accepted; one must be in the token. Default: the
 	// endpoint's own URL, public_url and path, which is what clients ask for.
 	Audiences []string `yaml:"audiences"`
+	// DANGER. The client ids whose tokens are accepted although they have no aud claim
+	// at all, for issuers that write none: client_id, or else azp, appid or cid, must be
+	// one of these. Nothing in such a token says which server it is for, so any
+	// other service that a listed client's tokens are sent to can use them here. List only
+	// clients that get tokens for this server alone. An aud that is there is still held
+	// against audiences. Default: none; a token without aud is refused.
+	DangerouslyNoAudienceClients []string `yaml:"dangerously_no_audience_clients"`
 	// Where the issuer's keys are. Default: as its metadata says.
 	JWKSURI string `yaml:"jwks_uri"`
 	// Where the issuer's metadata is. Default: found by RFC 8414 and then OpenID
