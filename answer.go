@@ -141,7 +141,7 @@ func (a *answer) clean(h http.Header) {
 	for _, name := range []string{"Www-Authenticate", "Proxy-Authenticate", "Set-Cookie", "Alt-Svc", "Strict-Transport-Security"} {
 		delete(h, name)
 	}
-	h.Set("X-Request-Id", a.x.requestID)
+	h.Set(requestIDHeader, a.x.requestID)
 }
 
 // sealSession puts our id in the place of the upstream's (DES-40). A request of

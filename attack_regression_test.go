@@ -234,3 +234,25 @@ func TestPostToNowhere(t *testing.T) {
 		t.Errorf("status %d, %s", w.Code, w.Body)
 	}
 }
+
+// TestCredentialsEndHere has the upstream be a handler in the same process, which no
+// proxy strips anything for: it must see no credential either (T12).
+func TestCredentialsEndHere(t *testing.T) {
+	seen := make(chan http.Header, 1)
+	f := newFixture(t, notesPolicy, accepted, direct(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		seen <- r.Header.Clone()
+		w.WriteHeader(http.StatusAccepted)
+	})))
+	names := []string{"Authorization", "Cookie", "Proxy-Authorization", "X-Forwarded-User", "X-Auth-Request-Email", "X-Amzn-Oidc-Identity", "Forwarded"}
+	w := f.post(t, listCall, "Cookie", "a=b", "Proxy-Authorization", "Basic x", "X-Forwarded-User", "root",
+		"X-Auth-Request-Email", "root@example.com", "X-Amzn-Oidc-Identity", "root", "Forwarded", "for=127.0.0.1")
+	if w.Code != http.StatusAccepted {
+		t.Fatalf("status %d, want 202: %s", w.Code, w.Body)
+	}
+	header := <-seen
+	for _, name := range names {
+		if values := header.Values(name); values != nil {
+			t.Errorf("the upstream saw %s: %q", name, values)
+		}
+	}
+}

@@ -102,7 +102,7 @@ type Server struct {
 	// Policy says what each identity may do. Required.
 	Policy *authorize.Policy
 	// Verifiers are asked in order until one knows the token. Empty: nobody can
-	// log in, which New refuses unless the policy is wholly anonymous.
+	// log in, which New refuses unless the policy asks for no scopes.
 	Verifiers []authenticate.Verifier
 	// Issuers are advertised as authorization_servers, byte for byte (DES-30).
 	Issuers []*authenticate.Profile

@@ -102,7 +102,7 @@ func (c *crossOrigin) apply(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Add("Vary", "Origin") // all that the library would do
 			return false
 		}
-		c.cors.HandlerFunc(w, r)
+		c.cors.HandlerFunc(w, asSimple(r))
 		if h := w.Header(); h.Get("Access-Control-Allow-Origin") != "" {
 			h.Set("Access-Control-Expose-Headers", c.exposed)
 		}
@@ -121,6 +121,18 @@ func (c *crossOrigin) apply(w http.ResponseWriter, r *http.Request) bool {
 	}
 	c.cors.HandlerFunc(&preflightWriter{ResponseWriter: w, params: params}, asked)
 	return true
+}
+
+// asSimple is a request as the library shall see it: of any other method than those
+// it was told it says nothing, and the page could not read the 405.
+func asSimple(r *http.Request) *http.Request {
+	switch r.Method {
+	case http.MethodGet, http.MethodPost, http.MethodDelete, http.MethodOptions:
+		return r
+	}
+	other := *r
+	other.Method = http.MethodGet
+	return &other
 }
 
 // splitParams divides the header names a preflight asks for.

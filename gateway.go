@@ -106,6 +106,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // to a mistyped URL is told in its own terms.
 func (g *Gateway) nowhere(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
+		g.ids.mark(w.Header())
 		http.NotFound(w, r)
 		return
 	}
@@ -152,6 +153,9 @@ func (x *exchange) run() error {
 func (x *exchange) admit() error {
 	if err := x.g.guard.checkSource(x.r); err != nil {
 		return err
+	}
+	if x.r.Method == http.MethodOptions {
+		x.w.Header().Set(requestIDHeader, x.requestID)
 	}
 	if x.g.cors.apply(x.w, x.r) {
 		return errAnswered

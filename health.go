@@ -22,7 +22,12 @@ type readier interface {
 // serveHealth answers /healthz and /ping (the process is alive) and /readyz (upstreams and
 // keys are there) without a token, and reports whether the path was one of them.
 func (g *Gateway) serveHealth(w http.ResponseWriter, r *http.Request) bool {
-	switch r.URL.Path {
+	path := r.URL.Path
+	if path != "/ping" && path != "/healthz" && path != "/readyz" {
+		return false
+	}
+	g.ids.mark(w.Header())
+	switch path {
 	case "/ping":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
@@ -38,8 +43,6 @@ func (g *Gateway) serveHealth(w http.ResponseWriter, r *http.Request) bool {
 			status = http.StatusServiceUnavailable
 		}
 		writeHealth(w, status, problems)
-	default:
-		return false
 	}
 	return true
 }

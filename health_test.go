@@ -54,6 +54,42 @@ func health(t *testing.T, g http.Handler) (status int, problems []string) {
 	return w.Code, answer.Problems
 }
 
+// What no exchange answers has a request id too: probes, documents, preflights and
+// paths where nothing is.
+func TestEveryAnswerHasARequestID(t *testing.T) {
+	f := newFixture(t, notesPolicy, answerTool)
+	page := func(a ask) ask { return a.with("Origin", publicURL) }
+	seen := map[string]bool{}
+	for name, a := range map[string]ask{
+		"alive":              {method: http.MethodGet, path: "/healthz"},
+		"ping":               {method: http.MethodGet, path: "/ping"},
+		"ready":              {method: http.MethodGet, path: "/readyz"},
+		"document":           page(ask{method: http.MethodGet, path: "/.well-known/oauth-protected-resource/mcp"}),
+		"document, HEAD":     page(ask{method: http.MethodHead, path: "/.well-known/oauth-protected-resource/mcp"}),
+		"document, PUT":      page(ask{method: http.MethodPut, path: "/.well-known/oauth-protected-resource/mcp"}),
+		"document, OPTIONS":  {method: http.MethodOptions, path: "/.well-known/oauth-protected-resource/mcp"},
+		"preflight":          page(ask{method: http.MethodOptions}).with("Access-Control-Request-Method", "POST"),
+		"preflight of PUT":   page(ask{method: http.MethodOptions}).with("Access-Control-Request-Method", "PUT"),
+		"OPTIONS":            {method: http.MethodOptions},
+		"OPTIONS of another": ask{method: http.MethodOptions}.with("Origin", "https://evil.example"),
+		"nowhere":            {method: http.MethodGet, path: "/nowhere"},
+		"nowhere, POST":      {path: "/nowhere", body: "{}"},
+		"PUT":                page(ask{method: http.MethodPut}),
+		"HEAD":               page(ask{method: http.MethodHead}),
+	} {
+		h := do(t, f.gateway, a).Header()
+		ids := h.Values("X-Request-Id")
+		if len(ids) != 1 || seen[ids[0]] || ids[0] == "" {
+			t.Errorf("%s: %q", name, ids)
+			continue
+		}
+		seen[ids[0]] = true
+		if (name == "PUT" || name == "HEAD" || strings.HasPrefix(name, "document, ") && name != "document, OPTIONS") && h.Get("Access-Control-Allow-Origin") == "" {
+			t.Errorf("%s: the page cannot read the answer: %v", name, h)
+		}
+	}
+}
+
 // /readyz names what is down, sorted and once, and nothing of the cause; /healthz
 // stays as it is.
 func TestReadiness(t *testing.T) {

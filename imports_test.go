@@ -106,3 +106,35 @@ func checkImports(t *testing.T, pkg, path string) {
 		}
 	}
 }
+
+// No text of a stranger's can become a command where no command is started (T19): only
+// internal/stdio starts programs, and which ones stands in the operator's file.
+func TestOnePackageStartsPrograms(t *testing.T) {
+	pkgs := 0
+	for _, pattern := range []string{"*.go", "*/*.go", "*/*/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range files {
+			top, _, _ := strings.Cut(filepath.ToSlash(path), "/")
+			if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(filepath.ToSlash(path), "internal/stdio/") ||
+				top == "bench" || top == "attack" || top == "interop" || top == "tools" {
+				continue // those who measure and attack start what they like
+			}
+			pkgs++
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, spec := range file.Imports {
+				if spec.Path.Value == `"os/exec"` {
+					t.Errorf("%s imports os/exec: only internal/stdio starts programs", path)
+				}
+			}
+		}
+	}
+	if pkgs < 100 {
+		t.Errorf("looked at %d files only", pkgs)
+	}
+}

@@ -161,7 +161,7 @@ func (k *legacySink) accept() {
 			h[name] = values
 		}
 	}
-	h.Set("X-Request-Id", k.x.requestID)
+	h.Set(requestIDHeader, k.x.requestID)
 	h.Set("Content-Length", "0")
 	k.w.WriteHeader(http.StatusAccepted)
 	k.w = nil

@@ -176,7 +176,7 @@ func (x *exchange) listenLegacy() error {
 	defer leave()
 	options := relay.Options{Stream: true, Expire: x.streamEnd(), KeepAlive: x.g.config.KeepAlive, Cancel: cancel,
 		Header: func(_ int, h http.Header) error {
-			h.Set("X-Request-Id", x.requestID)
+			h.Set(requestIDHeader, x.requestID)
 			return nil
 		}}
 	st.out = relay.New(x.w, options)

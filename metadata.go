@@ -100,7 +100,8 @@ func (g *Gateway) serveMetadata(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	body := doc.content()
-	doc.cors.HandlerFunc(w, r)
+	g.ids.mark(w.Header())
+	doc.cors.HandlerFunc(w, asSimple(r))
 	if r.Method == http.MethodOptions {
 		if r.Header.Get("Access-Control-Request-Method") == "" {
 			w.WriteHeader(http.StatusNoContent)

@@ -197,6 +197,8 @@ func checkParts(s *Server, at string, mistakes *problem.List) *authenticate.Auth
 	switch {
 	case s.Policy == nil:
 		mistakes.Add(at+".policy", "", "a policy; nothing is allowed without one")
+	case len(s.Verifiers) == 0 && s.Policy.AsksIn() != "":
+		mistakes.Add(at+".verifiers", "", "an issuer or API keys: "+s.Policy.AsksIn()+" of the policy asks for scopes, which nobody could have")
 	case len(s.Verifiers) == 0 && !s.Policy.Anonymous():
 		mistakes.Add(at+".verifiers", "", "an issuer or API keys: nobody could call this server")
 	}

@@ -121,7 +121,16 @@ func TestNewFindsEachMistake(t *testing.T) {
 		{"path below well-known", at("/.well-known/x"), "servers[0].path", "does not answer itself"},
 		{"no upstream", server(func(s *stile.Server) { s.Upstream = nil }), "servers[0].upstream", "the handler that calls are forwarded to"},
 		{"no policy", server(func(s *stile.Server) { s.Policy = nil }), "servers[0].policy", "nothing is allowed without one"},
-		{"nobody can log in", server(func(s *stile.Server) { s.Verifiers = nil }), "servers[0].verifiers", "nobody could call this server"},
+		{"nobody can log in", server(func(s *stile.Server) { s.Verifiers = nil }), "servers[0].verifiers", "baseline of the policy asks for scopes"},
+		{"a rule that nobody can meet", server(func(s *stile.Server) {
+			s.Verifiers, s.Policy = nil, compile(t, "rules: [{tools: a, anonymous: true}, {tools: b, deny: no}, {tools: c, scopes: s}]")
+		}), "servers[0].verifiers", "rules[2] of the policy asks for scopes"},
+		{"a default that nobody can meet", server(func(s *stile.Server) {
+			s.Verifiers, s.Policy = nil, compile(t, "rules: [{tools: a, anonymous: true}]\ndefault: s")
+		}), "servers[0].verifiers", "default of the policy asks for scopes"},
+		{"nothing but denials", server(func(s *stile.Server) {
+			s.Verifiers, s.Policy = nil, compile(t, "rules: [{tools: a, deny: no}]")
+		}), "servers[0].verifiers", "nobody could call this server"},
 		{"nil verifier", server(func(s *stile.Server) { s.Verifiers = append(s.Verifiers, nil) }), "servers[0].verifiers[1]", "a verifier"},
 		{"nil issuer", server(func(s *stile.Server) { s.Issuers = []*authenticate.Profile{nil} }), "servers[0].issuers[0]", "the profile of an issuer"},
 		{"policy reads tools of no catalogue", server(func(s *stile.Server) {

@@ -2,6 +2,7 @@ package stile
 
 import (
 	"crypto/rand"
+	"net/http"
 	"sync/atomic"
 )
 
@@ -24,6 +25,12 @@ func (ids *requestIDs) start() {
 	}
 	ids.prefix = string(append(b, '-'))
 }
+
+// requestIDHeader tells a caller which request an operator should look for.
+const requestIDHeader = "X-Request-Id"
+
+// mark gives an id to an answer that is not made by an exchange.
+func (ids *requestIDs) mark(h http.Header) { h.Set(requestIDHeader, ids.next()) }
 
 func (ids *requestIDs) next() string {
 	id := make([]byte, 0, 24)

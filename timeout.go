@@ -71,14 +71,23 @@ func (p *patience) heard(msg []byte) {
 }
 
 // asksClient reports whether a message is a question to the client. An answer that
-// quotes one is over anyway.
+// quotes one is over anyway. It looks at what follows a slash, of which answers have
+// few: every answer passes here.
 func asksClient(msg []byte) bool {
-	for _, method := range []string{`"elicitation/create"`, `"sampling/createMessage"`, `"roots/list"`} {
-		if bytes.Contains(msg, []byte(method)) {
+	for {
+		i := bytes.IndexByte(msg, '/')
+		if i < 0 {
+			return false
+		}
+		before, after := msg[:i], msg[i+1:]
+		switch {
+		case bytes.HasPrefix(after, []byte(`create"`)) && bytes.HasSuffix(before, []byte(`"elicitation`)),
+			bytes.HasPrefix(after, []byte(`createMessage"`)) && bytes.HasSuffix(before, []byte(`"sampling`)),
+			bytes.HasPrefix(after, []byte(`list"`)) && bytes.HasSuffix(before, []byte(`"roots`)):
 			return true
 		}
+		msg = after
 	}
-	return false
 }
 
 // done ends the wait and reports whether it was in vain.

@@ -58,6 +58,9 @@ func checkMapping(mistakes *problem.List, m *mapping, skew time.Duration) {
 	if len(m.audiences) == 0 && !m.anyAudience {
 		mistakes.Add("audiences", "", "at least one value of aud: a token for somebody else must not be accepted")
 	}
+	if m.noAudience[""] {
+		mistakes.Add("dangerously_no_audience_clients", "", "client ids; the empty one would be every token that names no client")
+	}
 	for i, name := range m.names.scopes {
 		if name == "" {
 			mistakes.Add("scope_claims["+strconv.Itoa(i)+"]", "", "the name of a claim")

@@ -20,6 +20,7 @@ type claims struct {
 	// hasIssuer tells an absent iss from an empty one.
 	hasIssuer                   bool
 	audience                    []string
+	hasAudience                 bool // an empty list is not an absent one
 	expiry, notBefore, issuedAt numericDate
 	// scopes are the values of the first scope claim present.
 	scopes []string
@@ -143,7 +144,7 @@ func (c *claims) take(name []byte, value jsontext.Value) {
 	case "iss":
 		c.issuer, c.hasIssuer = c.text(name, value), true
 	case "aud":
-		c.audience = c.texts(name, value)
+		c.audience, c.hasAudience = c.texts(name, value), true
 	case "exp":
 		c.expiry = c.date(name, value)
 	case "nbf":

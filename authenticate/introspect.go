@@ -50,15 +50,16 @@ type IntrospectionConfig struct {
 	// also without aud. It is safe only where the endpoint itself calls a token
 	// active for nobody but the client it was meant for.
 	DangerouslyAnyAudience bool
-	// ScopeClaims, ScopePrefix, Grantable, SubjectClaim, NonInteractiveClients,
-	// KeepClaims and ClockSkew are as in JWTConfig.
-	ScopeClaims           []string
-	ScopePrefix           string
-	Grantable             []string
-	SubjectClaim          string
-	NonInteractiveClients []string
-	KeepClaims            bool
-	ClockSkew             time.Duration
+	// DangerouslyNoAudienceClients, ScopeClaims, ScopePrefix, Grantable, SubjectClaim,
+	// NonInteractiveClients, KeepClaims and ClockSkew are as in JWTConfig.
+	DangerouslyNoAudienceClients []string
+	ScopeClaims                  []string
+	ScopePrefix                  string
+	Grantable                    []string
+	SubjectClaim                 string
+	NonInteractiveClients        []string
+	KeepClaims                   bool
+	ClockSkew                    time.Duration
 	// Timeout bounds one request. Default 5 s.
 	Timeout time.Duration
 	// CacheTTL is how long an active answer is remembered, never beyond exp.
@@ -96,6 +97,7 @@ func NewIntrospection(c IntrospectionConfig) (*Introspection, error) {
 		names:       newClaimNames(c.ScopeClaims, c.SubjectClaim),
 		audiences:   slices.Clone(c.Audiences),
 		anyAudience: c.DangerouslyAnyAudience,
+		noAudience:  setOf(c.DangerouslyNoAudienceClients),
 		skew:        c.ClockSkew,
 		final:       setOf(c.NonInteractiveClients),
 		keep:        c.KeepClaims,

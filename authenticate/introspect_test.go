@@ -166,6 +166,50 @@ func TestDangerouslyAnyAudience(t *testing.T) {
 	}
 }
 
+// Where an issuer writes no aud the client may stand for it, if it is listed, and
+// for nothing else (REQ-04: or otherwise verify).
+func TestTokensWithoutAudience(t *testing.T) {
+	listed := []string{"app"}
+	for name, tt := range map[string]struct {
+		claims object
+		good   bool
+	}{
+		"listed client":             {goodClaims().with("aud", absent), true},
+		"null is absent":            {goodClaims().with("aud", nil), true},
+		"listed azp":                {goodClaims().with("aud", absent).with("client_id", absent).with("azp", "app"), true},
+		"good aud of another":       {goodClaims().with("client_id", "other"), true},
+		"another client":            {goodClaims().with("aud", absent).with("client_id", "other"), false},
+		"client in another case":    {goodClaims().with("aud", absent).with("client_id", "App"), false},
+		"no client":                 {goodClaims().with("aud", absent).with("client_id", absent), false},
+		"empty client":              {goodClaims().with("aud", absent).with("client_id", ""), false},
+		"azp beside another client": {goodClaims().with("aud", absent).with("client_id", "other").with("azp", "app"), false},
+		"wrong aud":                 {goodClaims().with("aud", "https://other.example"), false},
+		"empty aud":                 {goodClaims().with("aud", ""), false},
+		"empty list":                {goodClaims().with("aud", []string{}), false},
+		"aud a number":              {goodClaims().with("aud", 0), false},
+		"Cognito ID token":          {goodClaims().with("aud", absent).with("token_use", "id"), false},
+		"expired":                   {goodClaims().with("aud", absent).with("exp", 1), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := goodNetwork()
+			signed := newJWT(t, n, func(c *authenticate.JWTConfig) { c.DangerouslyNoAudienceClients = listed })
+			_, err := verify(t, signed, sign(ecKey(), "ES256", goodHeader().String(), tt.claims.String()))
+			if (err == nil) != tt.good {
+				t.Errorf("signed: %v", err)
+			}
+			n.answers(tt.claims.with("active", true))
+			asked := newIntrospection(t, n, func(c *authenticate.IntrospectionConfig) { c.DangerouslyNoAudienceClients = listed })
+			if _, err := verify(t, asked, "opaque"); (err == nil) != tt.good {
+				t.Errorf("introspected: %v", err)
+			}
+		})
+	}
+	_, err := authenticate.NewJWT(authenticate.JWTConfig{Issuer: issuerURL, Audiences: []string{audience}, DangerouslyNoAudienceClients: []string{""}})
+	if err == nil || !strings.Contains(err.Error(), "dangerously_no_audience_clients") {
+		t.Errorf("an empty client id: %v", err)
+	}
+}
+
 func reply(status int, contentType, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)

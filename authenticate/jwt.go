@@ -59,6 +59,12 @@ type JWTConfig struct {
 	// NonInteractiveClients are the client ids whose identities are Final: nobody
 	// can be sent to a consent page (DES-21).
 	NonInteractiveClients []string
+	// DangerouslyNoAudienceClients are the client ids whose tokens are accepted without aud, for
+	// issuers that write none (classic tokens of Cognito, Clerk). Every API that accepts
+	// this issuer's tokens of such a client can then use them here, and this gateway
+	// cannot tell: list only clients that get tokens for nothing else. An aud that is
+	// there must still name one of Audiences. Default: none.
+	DangerouslyNoAudienceClients []string
 	// RequireAccessTokenType accepts only tokens whose typ is at+jwt (RFC 9068
 	// §4). Without it "JWT" and no typ are accepted too, since many issuers send
 	// those, but never another type.
@@ -92,6 +98,7 @@ func NewJWT(c JWTConfig) (*JWT, error) {
 		profile:    &Profile{Issuer: c.Issuer, ScopePrefix: c.ScopePrefix, Grantable: slices.Clone(c.Grantable)},
 		names:      newClaimNames(c.ScopeClaims, c.SubjectClaim),
 		audiences:  slices.Clone(c.Audiences),
+		noAudience: setOf(c.DangerouslyNoAudienceClients),
 		needExpiry: true,
 		skew:       c.ClockSkew,
 		final:      setOf(c.NonInteractiveClients),

@@ -21,6 +21,8 @@ type mapping struct {
 	audiences []string
 	// anyAudience leaves aud unchecked.
 	anyAudience bool
+	// noAudience are the client ids whose tokens may have no aud.
+	noAudience map[string]bool
 	// needExpiry refuses tokens without exp.
 	needExpiry bool
 	skew       time.Duration
@@ -61,7 +63,7 @@ func (m *mapping) check(c *claims, declared bool, now time.Time) *Error {
 		return invalid("the token is not valid yet", errEarly)
 	case c.issuedAt.set && now.Add(m.skew).Before(c.issuedAt.Time):
 		return invalid("the token is not valid yet", errIssued)
-	case !m.anyAudience && !m.meant(c.audience):
+	case !m.anyAudience && !m.meant(c):
 		return invalid("the token is not meant for this server", errAudience)
 	case !c.isAccessToken(declared):
 		return invalid("the token is not an access token", errNotOne)
@@ -74,9 +76,13 @@ func (m *mapping) check(c *claims, declared bool, now time.Time) *Error {
 }
 
 // meant reports whether aud names one of the configured audiences, byte for byte
-// (RFC 7519 §4.1.3, REQ-04).
-func (m *mapping) meant(audience []string) bool {
-	for _, a := range audience {
+// (RFC 7519 §4.1.3, REQ-04). Where there is no aud at all, the client may vouch for
+// what the token is meant for, if the operator said so (DangerouslyNoAudienceClients).
+func (m *mapping) meant(c *claims) bool {
+	if !c.hasAudience {
+		return m.noAudience[c.client()]
+	}
+	for _, a := range c.audience {
 		if slices.Contains(m.audiences, a) {
 			return true
 		}

@@ -68,6 +68,20 @@ func (p *Policy) Knows(token string) bool {
 // Anonymous reports whether any rule lets calls through without a token.
 func (p *Policy) Anonymous() bool { return p.anonymous }
 
+// AsksIn names what asks for scopes, which only callers with a token have: the baseline,
+// the first such rule, or the default. It is empty where nothing does.
+func (p *Policy) AsksIn() string {
+	if len(p.baseline) > 0 {
+		return "baseline"
+	}
+	for _, r := range append(slices.Clip(p.rules), p.fallback) {
+		if r != nil && !r.anonymous && r.deny == "" {
+			return r.name
+		}
+	}
+	return ""
+}
+
 // NeedsClaims reports whether any condition reads `token`, so that verifiers must
 // keep Identity.Claims.
 func (p *Policy) NeedsClaims() bool { return p.needsClaims }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -28,11 +29,14 @@ func serveLines(in io.Reader, out io.Writer) error {
 	var line, answer []byte
 	for {
 		part, err := r.ReadSlice('\n')
-		if line = append(line, part...); err == bufio.ErrBufferFull {
+		if line = append(line, part...); errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
+		if errors.Is(err, io.EOF) { // the client has closed the pipe
+			return nil
+		}
 		if err != nil {
-			return nil // the client has closed the pipe
+			return err
 		}
 		answer = answerLine(answer[:0], line)
 		line = line[:0]
@@ -65,7 +69,7 @@ func answerLine(b, line []byte) []byte {
 	case "initialize":
 		return fmt.Appendf(b, `{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"bench","version":"1"}}}`, m.ID)
 	case "server/discover":
-		return fmt.Appendf(b, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}}`, m.ID)
+		return fmt.Appendf(b, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","supportedVersions":["2026-07-28","2025-11-25"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}}`, m.ID)
 	case "tools/list":
 		return fmt.Appendf(b, `{"jsonrpc":"2.0","id":%s,"result":{"resultType":"complete","ttlMs":0,"cacheScope":"private","tools":[{"name":"small","inputSchema":{"type":"object"}}]}}`, m.ID)
 	case "subscriptions/listen":

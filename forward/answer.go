@@ -117,6 +117,7 @@ func (c *Command) relay(q *request, k *child, x *call) error {
 		k.forget(x)
 		return err
 	}
+	q.sent(x)
 	stream, err := c.decide(q, st, r, accept)
 	if err != nil || !stream {
 		return err
@@ -158,7 +159,13 @@ func (c *Command) decide(q *request, st *stream, r *reader, accept accepts) (str
 	}
 }
 
-var jsonType = []string{"application/json"}
+// Values of header fields, which are replaced and never changed.
+var (
+	jsonType   = []string{"application/json"}
+	eventsType = []string{"text/event-stream"}
+	noStore    = []string{"no-store"}
+	unbuffered = []string{"no"}
+)
 
 // writeJSON sends a message that is the whole answer.
 func (q *request) writeJSON(e event) {
@@ -171,9 +178,7 @@ func (q *request) writeJSON(e event) {
 
 func (q *request) beginStream() {
 	h := q.w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no")
+	h["Content-Type"], h["Cache-Control"], h["X-Accel-Buffering"] = eventsType, noStore, unbuffered
 	q.w.WriteHeader(http.StatusOK)
 	q.flush()
 }
@@ -189,6 +194,8 @@ func (q *request) flush() { _ = http.NewResponseController(q.w).Flush() }
 // stream sends the events of a stream until it ends, the client is gone, or another
 // connection takes over.
 func (q *request) stream(st *stream, r *reader) {
+	ended := q.r.Context().Done()
+	q.r = nil // its header is not needed as long as the stream lasts
 	for {
 		events, then := st.next(r)
 		for _, e := range events {
@@ -209,7 +216,7 @@ func (q *request) stream(st *stream, r *reader) {
 		}
 		select {
 		case <-r.wake:
-		case <-q.r.Context().Done():
+		case <-ended:
 			return
 		}
 	}

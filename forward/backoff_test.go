@@ -23,10 +23,11 @@ func TestBackoff(t *testing.T) {
 		}
 	}
 	// Starts that fail wait for 1, 2, 4 s and so on, up to a minute.
-	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+	for _, n := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
+		pause := time.Duration(n) * time.Second
 		b.failed(ada, now, why)
-		want(ada, pause*time.Second)
-		now = now.Add(pause * time.Second)
+		want(ada, pause)
+		now = now.Add(pause)
 		want(ada, 0)
 	}
 	want(bob, 0)
@@ -45,11 +46,12 @@ func TestBackoff(t *testing.T) {
 
 	// Children that crash after they worked: the first restarts are free, in
 	// whatever time each lived, and the program does not count as broken.
-	for _, pause := range []time.Duration{0, 0, 1, 2, 4} {
+	for _, n := range []int{0, 0, 1, 2, 4} {
+		pause := time.Duration(n) * time.Second
 		b.crashed(bob, now, why, freeCrashes)
 		b.worked(bob) // the next one starts
-		want(bob, pause*time.Second)
-		now = now.Add(pause*time.Second + 30*time.Second)
+		want(bob, pause)
+		now = now.Add(pause + 30*time.Second)
 	}
 	if err := b.failing(now); err != nil {
 		t.Errorf("crashes of one caller's children count for all: %v", err)
@@ -59,10 +61,11 @@ func TestBackoff(t *testing.T) {
 	want(bob, 0)
 
 	// A child of everybody waits from the first crash on.
-	for _, pause := range []time.Duration{1, 2, 4} {
+	for _, n := range []int{1, 2, 4} {
+		pause := time.Duration(n) * time.Second
 		b.crashed(everybody, now, why, 0)
-		want(everybody, pause*time.Second)
-		now = now.Add(pause*time.Second + 50*time.Second)
+		want(everybody, pause)
+		now = now.Add(pause + 50*time.Second)
 	}
 	for i := range maxTroubled + 10 {
 		b.failed(session.Owner{Subject: string(rune('a' + i))}, now, why)

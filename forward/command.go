@@ -121,8 +121,8 @@ type request struct {
 	stateless bool
 	session   string
 	message   *envelope.Message // of a POST; its bytes are good until the answer was given
-	in        envelope.Message  // what message points to
 	buffer    *[]byte           // what its bytes are in
+	id        jsontext.Value    // its id, once the child has it
 }
 
 // ServeHTTP answers one request of the transport. When the request's context ends
@@ -206,6 +206,7 @@ func (q *request) refuse(err error) {
 			f.Allow = "POST"
 		}
 	}
+	f.ID = q.id
 	if q.message != nil {
 		f.ID = q.message.At(q.message.ID)
 	}
@@ -243,10 +244,11 @@ func (q *request) read() error {
 	// Inside a string a line end cannot stand as it is, so these are white space.
 	blank(line, '\n')
 	blank(line, '\r')
-	if err := q.in.Read(line); err != nil {
+	m := messages.Get().(*envelope.Message)
+	if err := m.Read(line); err != nil {
 		return &refusal{status: http.StatusBadRequest, code: codeInvalidRequest, text: "the body is not one JSON-RPC message", cause: err}
 	}
-	q.message = &q.in
+	q.message = m
 	return nil
 }
 
@@ -262,10 +264,21 @@ func blank(line []byte, b byte) {
 	}
 }
 
-// release gives the buffer of the message back.
+// sent lets go of a message that the child has: the answer may take long, and needs
+// its id alone.
+func (q *request) sent(x *call) {
+	q.release()
+	q.id = x.id
+}
+
+// release gives the message and its buffer back.
 func (q *request) release() {
 	if q.buffer != nil && cap(*q.buffer) <= keepBody {
 		bodies.Put(q.buffer)
+	}
+	if q.message != nil {
+		q.message.Raw = nil
+		messages.Put(q.message)
 	}
 	q.buffer, q.message = nil, nil
 }

@@ -104,9 +104,10 @@ func yesNo(b bool) answer3 {
 }
 
 const (
-	// probeTimeout bounds a probe of a server that is there; a command may take as
-	// long as it may for its start.
-	probeTimeout = 2 * time.Minute
+	// probeTimeout bounds a probe; that of a command, which is started for it, is
+	// bounded by startTimeout.
+	probeTimeout = 10 * time.Second
+	startTimeout = 5 * time.Minute
 	// doubtPause is how often a server that fails is probed again.
 	doubtPause = 10 * time.Second
 	// maxHeld is the longest answer to initialize that is looked at, in bytes.
@@ -136,7 +137,7 @@ func NewEra(c EraConfig) (*Era, error) {
 		list.Add("protocol", string(c.Protocol), "auto, 2025 or 2026")
 	}
 	limits := CommandConfig{Name: c.Name, Command: []string{"none"}, IdleTimeout: c.IdleTimeout, MaxPerCaller: c.MaxPerCaller,
-		MaxChildren: c.MaxSessions, MaxMessage: c.MaxMessage, StartTimeout: probeTimeout, Log: c.Log}
+		MaxChildren: c.MaxSessions, MaxMessage: c.MaxMessage, StartTimeout: startTimeout, Log: c.Log}
 	var more problem.List
 	if err := limits.check(); errors.As(err, &more) {
 		list = append(list, more...)
@@ -265,12 +266,17 @@ func (e *Era) speaks(ctx context.Context) eraState {
 	}
 	probe := e.probes.DoChan("", func() (any, error) {
 		// It does not end with the request that began it: others wait for it.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
-		defer cancel()
+		limit := probeTimeout
 		if e.command {
 			e.config.Upstream.(forgetful).ForgetEra()
+			limit = startTimeout
 		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		defer cancel()
 		s, err := era.Probe(ctx, inside{e.config.Upstream}, e.command)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			s, err = era.Speaks{Legacy: true}, nil // it was there, and had nothing to say
+		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.asked = time.Now()
@@ -278,10 +284,14 @@ func (e *Era) speaks(ctx context.Context) eraState {
 			e.log.Warn("not known which revisions the MCP server speaks", "error", err)
 			return nil, nil
 		}
-		e.modern, e.doubtful = yesNo(s.Modern), false
-		if e.legacy = unknown; s.Legacy || !s.Modern {
+		switch {
+		case s.Legacy || !s.Modern:
 			e.legacy = yes
+		case e.legacy != yes || e.doubtful:
+			// An initialize that the same server has answered says more than its list.
+			e.legacy = unknown
 		}
+		e.modern, e.doubtful = yesNo(s.Modern), false
 		e.log.Debug("the MCP server was asked for its revisions", "2026-07-28", s.Modern, "older", s.Legacy)
 		return nil, nil
 	})

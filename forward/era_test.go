@@ -157,6 +157,45 @@ func TestEraNewClientOldCommand(t *testing.T) {
 	})
 }
 
+// TestEraIdle: what is held for a caller with the server ends when nothing is asked of
+// it, but not while a call waits for its client.
+func TestEraIdle(t *testing.T) {
+	f := eraCommand(t, "2025", func(c *forward.EraConfig) { c.IdleTimeout = 50 * time.Millisecond })
+	_, body, _ := f.modern("ada").post(call(1, asking, "ask", "method", "elicitation/create"))
+	state := member(t, body, "result", "requestState")
+	f.modern("bob").post(call(1, modernMeta, "who"))
+	await(t, func() bool { return strings.Contains(f.log.String(), "idle child ended") }) // bob's, which is younger
+	retry := asking + fmt.Sprintf(`},"requestState":%q,"inputResponses":{"q1":{"action":"accept"}`, state)
+	if _, body, _ := f.modern("ada").post(call(2, retry, "ask", "method", "elicitation/create")); !strings.Contains(body, `"action":"accept"`) {
+		t.Error(body)
+	}
+	await(t, func() bool { return strings.Count(f.log.String(), "idle child ended") == 2 })
+}
+
+// TestEraSilence: a server that does not answer a probe is taken for an older one.
+func TestEraSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var probes atomic.Int32
+		e, err := forward.NewEra(forward.EraConfig{Log: slog.New(slog.DiscardHandler),
+			Upstream: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				probes.Add(1)
+				<-r.Context().Done()
+			})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		for range 2 {
+			if e.Modern(t.Context()) {
+				t.Error("taken for one of 2026-07-28")
+			}
+		}
+		if n := probes.Load(); n != 1 {
+			t.Errorf("%d probes", n)
+		}
+	})
+}
+
 // TestEraOldClientNewCommand: clients of the 2025 revisions in front of a program of
 // 2026-07-28.
 func TestEraOldClientNewCommand(t *testing.T) {
@@ -188,6 +227,19 @@ func TestEraLeavesItsOwnAlone(t *testing.T) {
 		if !strings.Contains(old, `\"id\":\"a\"`) || strings.Contains(old, "clientCapabilities") || !strings.Contains(new, "clientCapabilities") {
 			t.Errorf("old %s\nnew %s", old, new)
 		}
+	}
+}
+
+// TestEraKeepsSessions: a server that speaks both, and lists only the newer, does not
+// lose its sessions when it is asked for its list.
+func TestEraKeepsSessions(t *testing.T) {
+	f := eraCommand(t, "", nil)
+	old := f.open("ada")
+	if _, new, _ := f.modern("ada").post(call(1, modernMeta, "raw")); !strings.Contains(new, "clientCapabilities") {
+		t.Errorf("new: %s", new)
+	}
+	if status, body, _ := old.post(tool("b", "raw")); status != http.StatusOK || strings.Contains(body, "clientCapabilities") {
+		t.Errorf("old: %d %s", status, body)
 	}
 }
 
@@ -255,6 +307,29 @@ func TestEraFindsOut(t *testing.T) {
 				t.Errorf("%d probes, want %d", n, want)
 			}
 		})
+	}
+}
+
+// TestEraDoesNotHoldStreams: an answer to initialize may be a stream that stays open.
+func TestEraDoesNotHoldStreams(t *testing.T) {
+	end := make(chan struct{})
+	f := eraOf(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"id\":0,\"result\":{}}\n\n")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-end:
+		case <-r.Context().Done():
+		}
+		_, _ = io.WriteString(w, "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/x\"}\n\n")
+	}), nil)
+	r, _ := (&client{f: f}).stream(initialize("2025-11-25"))
+	if e := r.message(); !strings.Contains(e.data, "result") {
+		t.Errorf("%+v", e)
+	}
+	close(end)
+	if e := r.message(); !strings.Contains(e.data, "notifications/x") {
+		t.Errorf("%+v", e)
 	}
 }
 

@@ -20,7 +20,7 @@ func (d watchdog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.e.config.Upstream.ServeHTTP(w, r)
 		return
 	}
-	d.e.config.Upstream.ServeHTTP(&watchedWriter{ResponseWriter: w, e: d.e, session: r.Header.Get(headerSession) != ""}, r)
+	d.e.config.Upstream.ServeHTTP(&watchedWriter{ResponseWriter: w, e: d.e, session: r.Header.Get(headerSession) != "", post: r.Method == http.MethodPost}, r)
 }
 
 // watchedWriter sees the status of an answer.
@@ -28,6 +28,7 @@ type watchedWriter struct {
 	http.ResponseWriter
 	e       *Era
 	session bool // the request names one
+	post    bool
 }
 
 // WriteHeader looks at the status. Not all of these are signs of another server; it
@@ -42,7 +43,7 @@ func (w *watchedWriter) WriteHeader(status int) {
 			w.e.doubt()
 		}
 	case http.StatusBadRequest, http.StatusMethodNotAllowed:
-		if !w.e.command {
+		if w.post && !w.e.command { // many have no GET stream
 			w.e.doubt()
 		}
 	}
@@ -71,6 +72,7 @@ type holder struct {
 	status int
 	body   bytes.Buffer
 	err    error
+	passed bool // it is on its way
 }
 
 // Header returns the header of the answer.
@@ -86,18 +88,34 @@ func (h *holder) WriteHeader(status int) {
 // Fail keeps why there is no answer.
 func (h *holder) Fail(err error) { h.err = err }
 
-// Flush does nothing: what is held is not to be sent yet.
-func (h *holder) Flush() {}
+// Flush sends what is on its way. What is held is not to be sent yet, unless it is a
+// stream that has said enough, which may stay open.
+func (h *holder) Flush() {
+	switch {
+	case h.passed:
+		_ = http.NewResponseController(h.to).Flush()
+	case h.isStream() && h.began():
+		h.release()
+		_ = http.NewResponseController(h.to).Flush()
+	}
+}
 
 var errHeld = errors.New("the answer to initialize is too long")
 
 // Write keeps bytes.
 func (h *holder) Write(b []byte) (int, error) {
+	if h.passed {
+		return h.to.Write(b)
+	}
 	if h.body.Len()+len(b) > maxHeld {
 		h.err = errHeld
 		return 0, errHeld
 	}
 	return h.body.Write(b)
+}
+
+func (h *holder) isStream() bool {
+	return strings.Contains(strings.ToLower(h.header.Get("Content-Type")), "text/event-stream")
 }
 
 // began reports whether the answer begins a session.
@@ -110,7 +128,7 @@ func (h *holder) began() bool {
 		m, err := envelope.Read(line)
 		ok = ok || err == nil && m.Kind == envelope.Response && !m.Failed
 	}
-	if !strings.Contains(strings.ToLower(h.header.Get("Content-Type")), "text/event-stream") {
+	if !h.isStream() {
 		look(h.body.Bytes())
 		return ok
 	}
@@ -126,6 +144,10 @@ func (h *holder) began() bool {
 
 // release sends the answer on.
 func (h *holder) release() {
+	if h.passed {
+		return
+	}
+	h.passed = true
 	if h.err != nil {
 		if f, ok := h.to.(interface{ Fail(error) }); ok {
 			f.Fail(h.err)

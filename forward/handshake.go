@@ -202,7 +202,8 @@ func (c *Command) abandon(k *child) {
 func (k *child) checkIdle() {
 	k.mu.Lock()
 	left := k.c.config.IdleTimeout - time.Since(k.used)
-	if len(k.calls) > 0 || len(k.sessions) > 0 {
+	p, ok := k.process.(*peer)
+	if len(k.calls) > 0 || len(k.sessions) > 0 || ok && p.busy() {
 		left = k.c.config.IdleTimeout
 	}
 	if left > 0 || k.gone {

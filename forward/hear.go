@@ -23,8 +23,32 @@ func (k *child) receive(line []byte) error {
 		}
 		return err
 	}
-	return k.hear(line)
+	err := k.hear(line)
+	if err != nil {
+		k.hearBroken(line)
+	}
+	return err
 }
+
+// hearBroken answers the call whose answer cannot be read, where its id can be.
+func (k *child) hearBroken(line []byte) {
+	id, response := envelope.Glimpse(line, line[max(0, len(line)-maxGlimpse):])
+	if id == nil || !response {
+		return
+	}
+	k.mu.Lock()
+	x := k.calls[envelope.Key(id)]
+	if x != nil {
+		k.remove(x)
+	}
+	k.mu.Unlock()
+	if x != nil {
+		x.fail(http.StatusBadGateway, "the MCP server answered with what is no JSON-RPC message")
+	}
+}
+
+// maxGlimpse is how much of the end of a line is looked at.
+const maxGlimpse = 512
 
 // messages are used again for the lines of children.
 var messages = sync.Pool{New: func() any { return new(envelope.Message) }}

@@ -18,7 +18,7 @@ import (
 )
 
 // This is what httputil.ReverseProxy does, for one upstream and without what is
-// not carried here (docs/decisions/0010-own-proxy.md).
+// not carried here (docs/decisions/0011-own-proxy.md).
 
 // nopCloser is the type the transport knows as a body in memory.
 var nopCloser = reflect.TypeOf(io.NopCloser(bytes.NewReader(nil)))

@@ -206,6 +206,23 @@ func TestGigabyteAnswer(t *testing.T) {
 	}
 }
 
+// TestAnswerThatIsNoMessage has the answer of a call be no JSON, or no message.
+func TestAnswerThatIsNoMessage(t *testing.T) {
+	c := command(t, "", nil).open("ada")
+	for _, line := range []string{`{"jsonrpc":"2.0","id":"b","result":{oops}}`, `{"jsonrpc":"2.0","id":"b"}`, `{"result":{"text":"tab	"},"id":"b"}`} {
+		answers := make(chan string)
+		go func() {
+			_, body, _ := c.post(tool("b", "hold", "name", "x"), "Accept", "application/json")
+			answers <- body
+		}()
+		underway(t, func() string { _, body, _ := c.post(tool("q", "holding")); return body }, "x")
+		c.post(tool("s", "say", "line", line))
+		if body := <-answers; member(t, body, "id") != "b" || !strings.Contains(body, "no JSON-RPC message") {
+			t.Errorf("%s: the call was answered with %s", line, body)
+		}
+	}
+}
+
 // peak is the most memory that this process had at once, in KiB.
 func peak(t *testing.T) int {
 	t.Helper()

@@ -52,6 +52,12 @@ func (p *peer) Stop(context.Context) {
 // Done is closed when nothing is under way any more.
 func (p *peer) Done() <-chan struct{} { return p.done }
 
+// busy reports whether a call waits for its client.
+func (p *peer) busy() bool {
+	m, ok := p.translator.(*era.Modern)
+	return ok && m.Busy()
+}
+
 // Err is why that is.
 func (p *peer) Err() error { return stdio.ErrStopped }
 

@@ -37,7 +37,8 @@ func (c *Command) post(q *request) error {
 	}
 	s.busy(1)
 	defer s.busy(-1)
-	switch m.Kind {
+	kind := m.Kind // m is not good any more once the call was answered
+	switch kind {
 	case envelope.Request:
 		err = c.call(q, s)
 	case envelope.Notification:
@@ -48,7 +49,7 @@ func (c *Command) post(q *request) error {
 	switch {
 	case errors.Is(err, errEnded):
 		return errNoSession // it ends with its child
-	case err == nil && m.Kind != envelope.Request:
+	case err == nil && kind != envelope.Request:
 		q.w.WriteHeader(http.StatusAccepted)
 	}
 	return err

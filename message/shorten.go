@@ -3,15 +3,13 @@ package message
 import (
 	"bytes"
 	"encoding/binary"
-	"math/bits"
 	"slices"
 	"unicode/utf8"
 )
 
 // Most of a large message is text in a few long strings, over which the decoder
-// goes character by character. So the strings are checked here, eight bytes at a
-// time where they are plain ASCII, and the decoder is given a text in which the
-// long ones are empty. It remains the judge of everything else, and of the whole
+// goes character by character. So the strings are checked here, many bytes at a
+// time, and the decoder is given a text in which the long ones are empty. It remains the judge of everything else, and of the whole
 // body as it came where anything at all is wrong with it.
 
 const (
@@ -106,50 +104,52 @@ func isName(body []byte, i int) bool {
 // inside begins at i, or -1 when the string is not valid or does not end: raw
 // control characters and unpaired surrogates are not valid. b is valid UTF-8.
 func stringEnd(b []byte, i int) int {
+	begin := i
 	for {
-		for i+8 <= len(b) {
-			if m := special(word(b[i:])); m != 0 {
-				i += bits.TrailingZeros64(m) / 8
-				break
-			}
-			// After eight plain bytes there are probably more.
-			for i += 8; i+32 <= len(b); i += 32 {
-				w := b[i : i+32]
-				if special(word(w))|special(word(w[8:]))|special(word(w[16:]))|special(word(w[24:])) != 0 {
-					break
+		n := bytes.IndexByte(b[i:], '"')
+		if n < 0 {
+			return -1
+		}
+		quote := i + n
+		for {
+			n = bytes.IndexByte(b[i:quote], '\\')
+			if n < 0 {
+				// No escape has a control character in it.
+				if anyControl(b[begin:quote]) {
+					return -1
 				}
-			}
-		}
-		if i >= len(b) {
-			return -1
-		}
-		switch c := b[i]; {
-		case c == '"':
-			return i
-		case c < ' ':
-			return -1
-		case c == '\\':
-			n := escapeLen(b[i:])
-			if n == 0 {
-				return -1
+				return quote
 			}
 			i += n
-		default:
-			i++
+			if n = escapeLen(b[i:]); n == 0 {
+				return -1
+			}
+			if i += n; i > quote {
+				break // it was the mark that was escaped
+			}
 		}
 	}
 }
 
+// anyControl reports whether there is a control character among bytes, 32 at a time.
+func anyControl(b []byte) bool {
+	for ; len(b) >= 32; b = b[32:] {
+		w := b[:32]
+		if control(word(w))|control(word(w[8:]))|control(word(w[16:]))|control(word(w[24:])) != 0 {
+			return true
+		}
+	}
+	return slices.ContainsFunc(b, func(c byte) bool { return c < ' ' })
+}
+
 func word(b []byte) uint64 { return binary.LittleEndian.Uint64(b) }
 
-// special marks, by its high bit, the first of eight bytes that is a control
-// character, a quotation mark or a backslash; later bytes as it comes.
-func special(v uint64) uint64 {
+// control is not zero when one of eight bytes is a control character. x-n borrows
+// from the high bit of a byte of x below n; those that had it set before do not
+// count, and without a borrow no byte changes the next.
+func control(v uint64) uint64 {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	quote, backslash := v^('"'*ones), v^('\\'*ones)
-	// x-n borrows from the high bit of a byte of x below n; those that had it set
-	// before do not count. A borrow spreads to later bytes alone.
-	return ((v-' '*ones)&^v | (quote-ones)&^quote | (backslash-ones)&^backslash) & highs
+	return (v - ' '*ones) &^ v & highs
 }
 
 // escapeLen is the length of the escape that b begins with, a surrogate pair

@@ -87,6 +87,12 @@ func (f *File) assemble(log *slog.Logger) (stile.Config, closers, mistakes) {
 			config.AllowedOrigins = append(slices.Clip(config.AllowedOrigins), origin)
 		}
 	}
+	for _, i := range f.Issuers {
+		if n := len(i.DangerouslyNoAudienceClients); n > 0 {
+			log.Warn("tokens without aud are accepted: whoever else receives tokens of these clients can use them here",
+				"issuer", i.Issuer, "clients", i.DangerouslyNoAudienceClients)
+		}
+	}
 	kept, found := f.embed(&config, log)
 	var opened closers
 	if kept != nil {
@@ -208,7 +214,7 @@ func (f *File) newVerifiers(i int, who callers, resource string, claims bool) ([
 		Issuer: issuer.Issuer, Audiences: audiences, Keys: who.keySets[i], Algorithms: issuer.Algorithms,
 		ClockSkew: time.Duration(issuer.ClockSkew), ScopeClaims: issuer.ScopeClaims, ScopePrefix: issuer.ScopePrefix,
 		Grantable: issuer.Grantable, SubjectClaim: issuer.SubjectClaim, NonInteractiveClients: issuer.NonInteractiveClients,
-		RequireAccessTokenType: issuer.RequireATJWT, KeepClaims: claims,
+		RequireAccessTokenType: issuer.RequireATJWT, KeepClaims: claims, DangerouslyNoAudienceClients: issuer.DangerouslyNoAudienceClients,
 	})
 	if err != nil {
 		return nil, f.foundBy(err, at)
@@ -222,7 +228,7 @@ func (f *File) newVerifiers(i int, who callers, resource string, claims bool) ([
 		ClientSecret: issuer.Introspection.ClientSecret, Audiences: audiences, OpaqueOnly: true,
 		ClockSkew: time.Duration(issuer.ClockSkew), ScopeClaims: issuer.ScopeClaims, ScopePrefix: issuer.ScopePrefix,
 		Grantable: issuer.Grantable, SubjectClaim: issuer.SubjectClaim, NonInteractiveClients: issuer.NonInteractiveClients,
-		KeepClaims: claims,
+		KeepClaims: claims, DangerouslyNoAudienceClients: issuer.DangerouslyNoAudienceClients,
 	})
 	if err != nil {
 		return nil, f.foundBy(err, at+".introspection")

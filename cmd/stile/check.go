@@ -65,7 +65,7 @@ func (f *File) checkListen(list *problem.List) {
 		list.Add("listen", f.Listen, `expected "host:port", such as 127.0.0.1:8080`)
 		return
 	}
-	if !isLoopback(host) && len(f.Issuers)+len(f.APIKeys) == 0 && !f.OpenToEveryone && !f.embedded() {
+	if !isLoopback(host) && !f.hasCallers() && !f.OpenToEveryone {
 		list.Add("listen", f.Listen, "expected a loopback address, because there are neither issuers nor api_keys: anyone could call")
 	}
 	if (host == "" || isUnspecified(host)) && f.PublicURL == f.scheme()+f.Listen {

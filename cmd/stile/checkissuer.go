@@ -29,6 +29,7 @@ func checkIssuer(list *problem.List, at string, i Issuer) {
 		i.Introspection.check(list, at+".introspection")
 	}
 	checkNotEmpty(list, at+".audiences", i.Audiences, "expected an audience")
+	checkNotEmpty(list, at+".dangerously_no_audience_clients", i.DangerouslyNoAudienceClients, "expected a client id")
 	checkNotEmpty(list, at+".scope_claims", i.ScopeClaims, "expected the name of a claim")
 	checkNotEmpty(list, at+".non_interactive_clients", i.NonInteractiveClients, "expected a client id")
 	if i.ScopePrefix != "" && !isScope(i.ScopePrefix) {

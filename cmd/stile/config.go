@@ -136,6 +136,13 @@ type Issuer struct {
 	// The values of aud that are accepted; one must be in the token. Default: the
 	// endpoint's own URL, public_url and path, which is what clients ask for.
 	Audiences []string `yaml:"audiences"`
+	// DANGER. The client ids whose tokens are accepted although they have no aud claim
+	// at all, for issuers that write none: client_id, or else azp, appid or cid, must be
+	// one of these. Nothing in such a token says which server it is for, so any
+	// other service that a listed client's tokens are sent to can use them here. List only
+	// clients that get tokens for this server alone. An aud that is there is still held
+	// against audiences. Default: none; a token without aud is refused.
+	DangerouslyNoAudienceClients []string `yaml:"dangerously_no_audience_clients"`
 	// Where the issuer's keys are. Default: as its metadata says.
 	JWKSURI string `yaml:"jwks_uri"`
 	// Where the issuer's metadata is. Default: found by RFC 8414 and then OpenID
@@ -289,13 +296,15 @@ type Server struct {
 	// How url is spoken to. streamable: by Streamable HTTP. sse: by the transport of
 	// 2024-11-05; url is then that of the event stream. auto: by streamable, and by
 	// sse where the first initialize is refused with 400, 404 or 405 and a GET of
-	// url opens such a stream. Default streamable.
+	// url opens such a stream. With sse, isolation, the limits and the timeouts of
+	// commands count for its connections, which a reload ends. Default streamable.
 	Transport string `yaml:"transport"`
 	// Serve the transport of 2024-11-05 too, for clients that speak nothing newer:
 	// the event stream at path and "/sse", messages at path and "/messages". Each
 	// request is judged like one at path. Such clients cannot step up: give them
 	// tokens that suffice, see advertise. With several replicas the event stream
-	// and its messages must reach the same one. Default false.
+	// and its messages must reach the same one. A reload ends event streams, and
+	// sessions with them. Default false.
 	SSE bool `yaml:"sse"`
 	// Give clients of the 2025 revisions no sessions: each request stands alone, GET
 	// and DELETE are answered with 405. A command is then shared by all requests of a

@@ -90,14 +90,22 @@ func (f *File) compilePolicies(around surroundings) mistakes {
 	return found
 }
 
-// checkReach finds a server that nobody could call.
+// hasCallers reports whether anybody can have a token or a key.
+func (f *File) hasCallers() bool { return len(f.Issuers)+len(f.APIKeys) > 0 || f.embedded() }
+
+// checkReach finds a server that nobody could call, or some of whose rules nobody
+// could meet.
 func (f *File) checkReach(p *policy, path string) mistakes {
-	if p.compiled == nil || p.compiled.Anonymous() || len(f.Issuers)+len(f.APIKeys) > 0 || f.embedded() ||
-		f.source.broken["issuers"] || f.source.broken["api_keys"] {
+	if p.compiled == nil || f.hasCallers() || f.source.broken["issuers"] || f.source.broken["api_keys"] {
 		return nil
 	}
 	var list problem.List
-	list.Add(path, "", "expected issuers or api_keys, or anonymous rules: nobody could call this server")
+	switch asks := p.compiled.AsksIn(); {
+	case asks != "":
+		list.Add(path, "", "expected issuers or api_keys: "+asks+" asks for scopes, which nobody can have without them")
+	case !p.compiled.Anonymous():
+		list.Add(path, "", "expected issuers or api_keys, or anonymous rules: nobody could call this server")
+	}
 	return f.source.locateAll(list, "")
 }
 

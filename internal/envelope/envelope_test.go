@@ -175,6 +175,7 @@ func TestGlimpse(t *testing.T) {
 		{`{"result":{"text":"long`, `"id":7}}`, ``, true},
 		{`{"result":{"text":"long`, `end`, ``, true},
 		{`{"method":"notifications/message","params":{"data":"long`, `,"id":7}`, ``, false},
+		{`{"jsonrpc":"2.0","id":12`, `3`, ``, true},
 		{`noise`, `noise`, ``, true},
 		{``, ``, ``, true},
 	} {

@@ -59,7 +59,7 @@ func Glimpse(head, tail []byte) (id jsontext.Value, response bool) {
 	switch {
 	case m.Method != "":
 		return nil, false
-	case m.ID.Exists():
+	case m.ID.Exists() && m.ID.End < len(head): // a number at the end may go on
 		return m.At(m.ID), true
 	}
 	if found := lastID.FindSubmatch(tail); found != nil {

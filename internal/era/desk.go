@@ -68,6 +68,9 @@ func (d *desk) begin(ctx context.Context, p *packet, emit func([]byte, string), 
 		}
 	}) {
 		cancel()
+		d.mu.Lock()
+		delete(d.running, key)
+		d.mu.Unlock()
 	}
 }
 

@@ -28,6 +28,7 @@ type farCall struct {
 	session  *farSession
 	level    int       // of log messages that are wanted, 0: none
 	news     []*packet // not yet passed on
+	size     int       // of the news and questions, in bytes
 	asks     []*question
 	asked    int // counts the questions
 	round    int // how often the client was told to come back
@@ -51,6 +52,8 @@ const (
 	maxQuestions = 16
 	// maxNews is how many messages about a call are kept while its client is away.
 	maxNews = 256
+	// maxKept is how many bytes of news and questions are kept.
+	maxKept = 1 << 20
 	// maxReturns is how often a broken stream is come back to.
 	maxReturns = 10
 )
@@ -198,8 +201,8 @@ func (c *farCall) wantsLog() bool {
 func (c *farCall) add(p *packet) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.news) < maxNews {
-		c.news = append(c.news, p)
+	if size := c.size + len(p.params); len(c.news) < maxNews && size <= maxKept {
+		c.news, c.size = append(c.news, p), size
 	}
 	c.signal()
 }
@@ -248,9 +251,11 @@ func (c *farCall) mayBeAsked(p *packet) bool {
 func (c *farCall) ask(p *packet, answer func([]byte)) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.finished || len(c.asks) >= maxQuestions {
+	size := c.size + len(p.params)
+	if c.finished || len(c.asks) >= maxQuestions || size > maxKept {
 		return false
 	}
+	c.size = size
 	c.asked++
 	c.asks = append(c.asks, &question{name: "q" + strconv.Itoa(c.asked), key: p.key(), id: p.id, method: p.method, params: p.params, answer: answer})
 	c.signal()
@@ -263,6 +268,7 @@ func (c *farCall) withdraw(key string) {
 	defer c.mu.Unlock()
 	for i, q := range c.asks {
 		if q.key == key {
+			c.size -= len(q.params)
 			c.asks = append(c.asks[:i:i], c.asks[i+1:]...)
 			return
 		}

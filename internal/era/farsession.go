@@ -32,6 +32,9 @@ type farSession struct {
 	offers       object // the server's capabilities
 	server       jsontext.Value
 	instructions jsontext.Value
+	begun        time.Time
+
+	opened chan struct{} // closed once the server can speak unasked, or will not
 
 	levels sync.Mutex // held while the log level is changed
 	level  int
@@ -47,11 +50,11 @@ type farSession struct {
 }
 
 // streamTime is how long the server may take to open the stream on which it speaks
-// unasked, before calls begin without it.
+// unasked, before calls that may need it begin without it.
 const streamTime = time.Second
 
 func newFarSession(m *Modern, key string, w wrapping) *farSession {
-	s := &farSession{m: m, key: key, w: w, ready: make(chan struct{}), calls: map[string]*farCall{},
+	s := &farSession{m: m, key: key, w: w, ready: make(chan struct{}), opened: make(chan struct{}), calls: map[string]*farCall{},
 		listeners: map[*listener]struct{}{}, watched: map[string]int{}}
 	s.ctx, s.cut = context.WithCancel(context.Background())
 	return s
@@ -68,23 +71,27 @@ func (s *farSession) run(ctx context.Context) {
 		close(s.ready)
 		return
 	}
-	opened := make(chan struct{})
-	begun := make(chan struct{})
-	go func() { // until the stream is open, or has had its time
-		defer close(begun)
-		t := time.NewTimer(streamTime)
-		defer t.Stop()
-		select {
-		case <-opened:
-		case <-t.C:
-		case <-ctx.Done():
-		}
-		close(s.ready)
-	}()
-	s.overhear(ctx, opened)
+	s.begun = time.Now()
+	close(s.ready)
+	s.overhear(ctx)
 	<-s.ctx.Done()
-	<-begun
 	s.farewell(ctx)
+}
+
+// awaitStream waits until the stream is open on which the server speaks unasked, or has
+// had its time: what is said on it before is lost.
+func (s *farSession) awaitStream(ctx context.Context) {
+	left := time.Until(s.begun.Add(streamTime))
+	if left <= 0 {
+		return
+	}
+	t := time.NewTimer(left)
+	defer t.Stop()
+	select {
+	case <-s.opened:
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // greet is the handshake (2025-11-25 basic/lifecycle).
@@ -162,10 +169,10 @@ func (s *farSession) tell(ctx context.Context, line []byte) error {
 }
 
 // overhear hears the stream on which the server speaks unasked, and opens it again
-// when it breaks off. opened is closed once it is open, or there is none.
-func (s *farSession) overhear(ctx context.Context, opened chan struct{}) {
+// when it breaks off.
+func (s *farSession) overhear(ctx context.Context) {
 	lastID, wait := "", minPause
-	once := sync.OnceFunc(func() { close(opened) })
+	once := sync.OnceFunc(func() { close(s.opened) })
 	defer once()
 	for ctx.Err() == nil {
 		h := s.header(ctx)

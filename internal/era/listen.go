@@ -105,6 +105,7 @@ func (m *Modern) listen(ctx context.Context, p *packet, w wrapping, params objec
 	if err != nil {
 		return nil, err
 	}
+	s.awaitStream(ctx)
 	l := &listener{filter: readFilter(params.get("notifications")).within(s.offers), id: p.id, done: make(chan struct{}),
 		emit: func(line []byte) { m.o.Emit(line, p.key()) }}
 	l.filter.uris = s.subscribe(ctx, l.filter.uris)

@@ -118,6 +118,13 @@ func (m *Modern) Receive(ctx context.Context, line []byte) {
 	}
 }
 
+// Busy reports whether a call waits for its client.
+func (m *Modern) Busy() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.waiting) > 0
+}
+
 // Close ends what is under way and every session. It returns when all is done.
 func (m *Modern) Close() {
 	m.desk.close()
@@ -209,6 +216,9 @@ func (m *Modern) call(ctx context.Context, p *packet, w wrapping, params object)
 	}
 	if w.level != "" {
 		s.lowerLevel(ctx, w.level)
+	}
+	if w.level != "" || mayAsk(p.method) && len(lenient(w.capabilities)) > 0 {
+		s.awaitStream(ctx)
 	}
 	c := m.newCall(p, w, params)
 	if !m.desk.do(ctx, func(ctx context.Context) { c.run(ctx, s) }) {

@@ -40,6 +40,9 @@ func (m *Modern) follow(ctx context.Context, p *packet, w wrapping, c *farCall) 
 	for {
 		c.mu.Lock()
 		news, final, questions, finished := c.news, c.final, c.asks, c.finished
+		for _, n := range news {
+			c.size -= len(n.params)
+		}
 		c.news = nil
 		c.mu.Unlock()
 		for _, n := range news {
@@ -141,12 +144,9 @@ func inputRequired(requests object, state string) jsontext.Value {
 
 // bytes is the question as an input request.
 func (q *question) bytes() jsontext.Value {
-	o := object{}.with("method", quote(q.method))
-	if q.params != nil {
-		// elicitationId came with 2025-11-25 and went with it.
-		o = o.with("params", lenient(q.params).without("elicitationId").bytes())
-	}
-	return o.bytes()
+	// elicitationId came with 2025-11-25 and went with it. Some clients want params
+	// where there are none.
+	return object{}.with("method", quote(q.method)).with("params", lenient(q.params).without("elicitationId").bytes()).bytes()
 }
 
 // take finds the call of a state and takes it out of those that wait.
@@ -239,6 +239,7 @@ func (c *farCall) reply(answers object) {
 			open = append(open, q)
 			continue
 		}
+		c.size -= len(q.params)
 		answered = append(answered, func() { q.answer(resultLine(q.id, value)) })
 	}
 	c.asks = open
