@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -15,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -103,21 +101,8 @@ func startEverything(t *testing.T, stateful bool) string {
 	t.Helper()
 	address := freeAddress(t)
 	p := start(t, nil, build(t, everythingServer), "-http", address, fmt.Sprintf("-stateless=%t", !stateful))
-	limit := time.After(startLimit)
-	for { // it says nothing once it listens
-		connection, err := net.Dial("tcp", address)
-		if err == nil {
-			connection.Close()
-			return "http://" + address + "/"
-		}
-		select {
-		case <-p.exited:
-			t.Fatalf("everything-server ended:\n%s", p.stderr)
-		case <-limit:
-			t.Fatalf("everything-server does not listen: %v\n%s", err, p.stderr)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	p.awaitListening(address)
+	return "http://" + address + "/"
 }
 
 // everythingCommand has the same server run by Stile, as a command that speaks

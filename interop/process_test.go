@@ -111,6 +111,26 @@ func (p *program) line(want string) string {
 	}
 }
 
+// awaitListening waits for a program that says nothing once it listens.
+func (p *program) awaitListening(address string) {
+	p.t.Helper()
+	limit := time.After(startLimit)
+	for {
+		connection, err := net.Dial("tcp", address)
+		if err == nil {
+			_ = connection.Close()
+			return
+		}
+		select {
+		case <-p.exited:
+			p.t.Fatalf("%s ended:\n%s", p.name, p.stderr)
+		case <-limit:
+			p.t.Fatalf("%s does not listen: %v\n%s", p.name, err, p.stderr)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 // terminate sends SIGTERM and answers the exit code.
 func (p *program) terminate() int {
 	p.t.Helper()

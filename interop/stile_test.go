@@ -29,7 +29,6 @@ type stileConfig struct {
 
 // startStile runs the real binary in front of an upstream, and checks at the end
 // of the test that SIGTERM ends it with exit code 0 and that it wrote no token.
-// STILE_BINARY names a binary to be driven in place of a freshly built one.
 func startStile(t *testing.T, config stileConfig) *gateway {
 	t.Helper()
 	g := serveStile(t, config)
@@ -37,13 +36,19 @@ func startStile(t *testing.T, config stileConfig) *gateway {
 	return g
 }
 
+// stileBinary is the real binary. STILE_BINARY names one to be driven in place of a
+// freshly built one.
+func stileBinary(t *testing.T) string {
+	t.Helper()
+	if path := os.Getenv("STILE_BINARY"); path != "" {
+		return path
+	}
+	return build(t, "github.com/stile-mcp/stile/cmd/stile")
+}
+
 // serveStile is startStile for who ends it otherwise.
 func serveStile(t *testing.T, config stileConfig) *gateway {
 	t.Helper()
-	path := os.Getenv("STILE_BINARY")
-	if path == "" {
-		path = build(t, "github.com/stile-mcp/stile/cmd/stile")
-	}
 	address := config.address
 	if address == "" {
 		address = freeAddress(t)
@@ -57,7 +62,7 @@ func serveStile(t *testing.T, config stileConfig) *gateway {
 		t.Fatal(err)
 	}
 	g := &gateway{endpoint: "http://" + address + "/mcp"}
-	g.program = start(t, nil, path, "serve", "-c", file)
+	g.program = start(t, nil, stileBinary(t), "serve", "-c", file)
 	g.program.line(g.endpoint)
 	return g
 }

@@ -52,7 +52,7 @@ func TestYAML(t *testing.T) {
 			Headers: map[string]string{"X-Api-Key": "${NOTES_KEY}"}}},
 		"empty": {setup: propose.Setup{PublicURL: "https://mcp.example.com", Issuer: "https://login.example.com",
 			Command: []string{"npx", "-y", "a server", "--flag=$x"}, Env: map[string]string{"A": "${A}", "B": "x y"}}},
-		"hostile": {name: "safe", setup: propose.Setup{KeySHA256: strings.Repeat("0", 64), URL: "https://mcp.example.com/mcp"}, in: propose.Inventory{
+		"hostile": {name: "safe", setup: propose.Setup{URL: "https://mcp.example.com/mcp"}, in: propose.Inventory{
 			Server: "x\n\x1b[31mservers: {}", Version: "1\n#",
 			Tools: []propose.Tool{{Name: "a\nb"}, {Name: "\x1b[2J"}, {Name: "x: &y *z"}, {Name: strings.Repeat("long", 5000)}, {Name: ""},
 				{Name: "\u202egnp.exe"}, {Name: "\ue000:"}, {Name: "null"}, {Name: "é😀\u2028"}},

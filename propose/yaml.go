@@ -15,10 +15,11 @@ import (
 type Setup struct {
 	// PublicURL is what clients see; empty leaves it to the default.
 	PublicURL string
-	// Issuer is who issues tokens. Empty: callers have the API key.
+	// Issuer is who issues tokens. Empty: the embedded authorization server does,
+	// unless there is a key.
 	Issuer string
-	// KeySHA256 is the hash of an API key with the strongest scope, in hex; empty
-	// with Issuer.
+	// KeySHA256 is the hash of an API key with the strongest scope, in hex; empty: no
+	// such key.
 	KeySHA256 string
 	// URL or Command is the server.
 	URL     string
@@ -99,7 +100,12 @@ func (w *writer) access(p *Proposal, s Setup) {
 		w.line(4, "scopes: %s", Quote(p.Top()))
 	}
 	if s.Issuer == "" {
-		w.remark(0, "An authorization server of your own:")
+		if s.KeySHA256 == "" {
+			w.remark(0, `Stile signs people in itself: "stile serve" prints the link for the first account (docs/login.md). `+
+				`An authorization server of your own in its place:`)
+		} else {
+			w.remark(0, "An authorization server of your own:")
+		}
 		w.line(0, "# issuers:")
 		w.line(0, "#   - issuer: https://login.example.com")
 	}

@@ -233,8 +233,8 @@ Now you. It stays up until Ctrl-C. What happened, drawn:
 With a client of yours. Make an account first, with a link that works once:
 
   %s
-  claude mcp add --transport http notes %s
 
+%s
 By hand. A token with notes:read, good for ten minutes:
 
 TOKEN=%s
@@ -247,9 +247,15 @@ curl -i %s -H "Authorization: Bearer $TOKEN" \
   -d '{"jsonrpc":"2.0","id":1,"method":"tools/call",
        "params":{"name":"delete_note","arguments":{"id":"1"}}}'
 
-In front of your own server: go run ./cmd/stile init writes a stile.yaml
-(docs/config.md), and go run ./cmd/stile serve -c stile.yaml runs it.
-`, s.demo.public+pageDemo, link, s.demo.url, token, s.demo.url)
+In front of a server of yours, with scopes made from its own hints:
+
+go run ./cmd/stile serve -- npx -y your-server
+
+And with a configuration that init makes from them, for you to go on from:
+
+go run ./cmd/stile init -- npx -y your-server
+go run ./cmd/stile serve -c stile.yaml
+`, s.demo.public+pageDemo, link, tellClients("notes", s.demo.url), token, s.demo.url)
 	return nil
 }
 

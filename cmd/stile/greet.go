@@ -29,7 +29,14 @@ func greetPeople(p *propose.Proposal, endpoint, invitation, kept string) string 
 		b.WriteString("\nAccounts, and what they allow, are forgotten when it ends.\n")
 	}
 	b.WriteString("\nThen add it to a client, which signs in by itself:\n\n")
-	for _, c := range clientLines(p.Name, endpoint) {
+	b.WriteString(tellClients(p.Name, endpoint))
+	return b.String()
+}
+
+// tellClients is how clients are told of a server, for the terminal.
+func tellClients(name, endpoint string) string {
+	var b strings.Builder
+	for _, c := range clientLines(name, endpoint) {
 		fmt.Fprintf(&b, "  %s\n", c.client)
 		for line := range strings.SplitSeq(c.text, "\n") {
 			fmt.Fprintf(&b, "    %s\n", line)

@@ -26,7 +26,8 @@ type initCommand struct {
 	Output    string        `short:"o" default:"stile.yaml" placeholder:"FILE" help:"The file to write, which must not be there yet; - for standard output. Default: ${default}."`
 	Name      string        `placeholder:"NAME" help:"What scopes begin with. Default: what the server calls itself."`
 	PublicURL string        `name:"public-url" placeholder:"URL" help:"What clients see, such as https://mcp.example.com."`
-	Issuer    string        `placeholder:"URL" help:"Who issues tokens. Default: an API key is made and printed."`
+	Issuer    string        `placeholder:"URL" help:"Who issues tokens. Default: Stile itself, with accounts of its own."`
+	APIKey    bool          `name:"api-key" help:"Make an API key that opens everything, and print it."`
 	Header    []string      `sep:"none" placeholder:"NAME:VALUE" help:"A header for every request to the URL; $${VAR} stands for a variable of the environment, in the file too."`
 	Env       []string      `sep:"none" placeholder:"NAME[=VALUE]" help:"A variable for the command: as given, or as it is set here."`
 	Timeout   time.Duration `default:"1m" help:"How long the server may take. Default: ${default}."`
@@ -49,7 +50,7 @@ func (c *initCommand) run(p *process) error {
 	}
 	proposal := propose.Make(inventory, c.Name)
 	key := ""
-	if setup.Issuer == "" {
+	if c.APIKey {
 		key, setup.KeySHA256 = newKey()
 	}
 	text := proposal.YAML(setup)
@@ -216,7 +217,7 @@ func (c *initCommand) tell(w io.Writer, p *propose.Proposal, key string) error {
 	b.WriteString("\nEvery one of them was tried against these rules. The scopes follow the server's\n" +
 		"own hints: read the file through before you rely on it.\n")
 	if key != "" {
-		fmt.Fprintf(&b, "\nAPI key, shown only now: %s\n", key)
+		b.WriteString("\n" + greetKey(key))
 	}
 	if c.Output != "-" {
 		fmt.Fprintf(&b, "\nNext:\n  stile serve -c %s\n", c.Output)

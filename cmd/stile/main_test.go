@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/stile-mcp/stile/stiletest"
@@ -17,6 +20,9 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"stile": main,
+		// A server for scripts to be asked, and one that fails.
+		"hinted-server": func() { _ = hinted().Run(context.Background(), &mcp.StdioTransport{}) },
+		"broken-server": func() { fmt.Fprintln(os.Stderr, "no \x1b[31mlicence"); os.Exit(1) },
 	})
 }
 
