@@ -154,7 +154,7 @@ func TestFloodOfOpaqueTokens(t *testing.T) {
 	g.call(t, known).wantResult(t)
 	hold.Store(true)
 	defer open()
-	var turned, judged atomic.Int64
+	var turned, judged, limited atomic.Int64
 	var wg sync.WaitGroup
 	for i := range flood {
 		wg.Go(func() {
@@ -165,6 +165,9 @@ func TestFloodOfOpaqueTokens(t *testing.T) {
 			switch {
 			case w.Code == http.StatusUnauthorized:
 				judged.Add(1)
+			case w.Code == http.StatusTooManyRequests && w.Header().Get("WWW-Authenticate") == "" && w.Header().Get("Retry-After") != "":
+				judged.Add(1) // by the default of failed logins from one address
+				limited.Add(1)
 			case w.Code == http.StatusServiceUnavailable && w.Header().Get("WWW-Authenticate") == "" && w.Header().Get("Retry-After") != "":
 				turned.Add(1)
 			default:
@@ -187,5 +190,8 @@ func TestFloodOfOpaqueTokens(t *testing.T) {
 	if most.Load() > asking || judged.Load() != waiting || upstream.calls.Load() != 4 {
 		t.Errorf("%d at once, %d judged, %d calls upstream; want %d, %d and 4", most.Load(), judged.Load(), upstream.calls.Load(), asking, waiting)
 	}
-	t.Logf("%d distinct opaque tokens at once: %d at the issuer, %d turned away with 503", flood, most.Load(), turned.Load())
+	if limited.Load() == 0 || waiting-limited.Load() < stile.DefaultFailuresPerMinute {
+		t.Errorf("%d of %d judged were answered with 429, want those beyond %d a minute", limited.Load(), waiting, stile.DefaultFailuresPerMinute)
+	}
+	t.Logf("%d distinct opaque tokens at once: %d at the issuer, %d turned away with 503, %d of the rest with 429", flood, most.Load(), turned.Load(), limited.Load())
 }

@@ -68,7 +68,7 @@ func start(t *testing.T, s serving) *program {
 // configure writes the file, at once as an editor does that replaces it.
 func (p *program) configure(t *testing.T, s serving, upstream string) {
 	t.Helper()
-	text := fmt.Sprintf("failed_logins_per_minute: off\nstreams_per_caller: off\nlisten: %s\naudit: %s\n%s\nissuers:\n  - issuer: %s\n%sservers:\n  notes:\n    path: /mcp\n    url: %s/mcp\n    policy:\n%s",
+	text := fmt.Sprintf("failed_logins_per_minute: off\nstreams_per_caller: off\nlisten: %s\naudit: %s\n%s\nissuers:\n  - issuer: %s\n%sservers:\n  notes:\n    path: /mcp\n    url: %s/mcp\n    protocol: \"2026\"\n    policy:\n%s",
 		p.address, p.audit, s.options, p.issuer.URL(), indent(s.asking, "    "), upstream, indent(s.policy, "      "))
 	p.replace(t, text)
 }
