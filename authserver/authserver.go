@@ -79,8 +79,6 @@ type Config struct {
 	Provider portal.Provider
 	// NoAccounts leaves signing in to Provider alone.
 	NoAccounts bool
-	// OnRevoke is told of each grant that was revoked. Optional.
-	OnRevoke func(grant string)
 	// Log receives what an operator should know. Default: discarded.
 	Log *slog.Logger
 }
@@ -152,9 +150,6 @@ func (c *Config) check() error {
 	}
 	if c.Schemes == nil {
 		c.Schemes = wellKnownSchemes
-	}
-	if c.OnRevoke == nil {
-		c.OnRevoke = func(string) {}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -314,7 +314,6 @@ func (s *Server) revokeAll(ctx context.Context, grants []string) error {
 	var all error
 	for _, id := range grants {
 		all = errors.Join(all, s.protocol.Revoke(ctx, id))
-		s.config.OnRevoke(id)
 	}
 	return all
 }

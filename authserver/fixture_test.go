@@ -26,7 +26,6 @@ type fixture struct {
 	url      string
 	resource string
 	client   *http.Client // follows no redirects
-	revoked  []string
 }
 
 func newFixture(t testing.TB, change func(*authserver.Config)) *fixture {
@@ -46,7 +45,6 @@ func newFixture(t testing.TB, change func(*authserver.Config)) *fixture {
 		Issuer: f.url, Resources: []authserver.Resource{{URL: f.resource, Name: "Notes", Baseline: []string{"notes:read"}}},
 		Scopes: known, Known: func(s string) bool { return slices.Contains(known, s) },
 		Describe: func(s string) string { return "may " + s }, Store: store.NewMemory(),
-		OnRevoke: func(g string) { f.revoked = append(f.revoked, g) },
 		Clients: []authserver.Client{
 			{ID: "app", Name: "App", RedirectURIs: []string{"https://app.example.com/cb"}},
 			{ID: "job", SecretHash: authserver.HashSecret("s3cret"), Scopes: []string{"notes:read"}},

