@@ -93,12 +93,12 @@ type visit struct {
 	fetch    *fetch.Client
 	report   Report
 
-	first      answer // to initialize without a token
-	wall       *wall  // the challenge of the first 401
-	metadata   *resourceMetadata
-	authorizes []issuerMetadata
-	refusal    *wall // the challenge of the operation, with the token
-	held       []string
+	first    answer // to initialize without a token
+	wall     *wall  // the challenge of the first 401
+	metadata *resourceMetadata
+	servers  []issuerMetadata
+	refusal  *wall // the challenge of the operation, with the token
+	held     []string
 }
 
 func newVisit(ctx context.Context, endpoint *url.URL, o Options) *visit {

@@ -56,7 +56,7 @@ func (v *visit) readIssuers() {
 			continue
 		}
 		if m := v.getIssuer(issuer, u); m != nil {
-			v.authorizes = append(v.authorizes, *m)
+			v.servers = append(v.servers, *m)
 			v.judgeIssuer(m)
 			v.judgeProvider(m)
 		}

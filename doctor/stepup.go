@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strings"
@@ -71,7 +70,7 @@ func (v *visit) callOnce() (answer, error) {
 		params["name"] = c.Target
 	}
 	if c.Args != nil {
-		params["arguments"] = json.RawMessage(c.Args)
+		params["arguments"] = c.Args
 	}
 	if opened.status != http.StatusOK || opened.rpc() == nil || opened.rpc().Error != nil {
 		m := v.modern(c.Method, params)

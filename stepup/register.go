@@ -60,7 +60,10 @@ func (a *account) savedRegistration(ctx context.Context, issuer string) (*regist
 		return nil, err
 	}
 	r := new(registration)
-	if json.Unmarshal(data, r) != nil || !r.Expires.IsZero() && time.Now().After(r.Expires) {
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("the saved registration at %s cannot be read: %w", issuer, err)
+	}
+	if !r.Expires.IsZero() && time.Now().After(r.Expires) {
 		return nil, nil
 	}
 	return r, nil

@@ -82,7 +82,7 @@ func (m *mutant) run() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	overlay, err := m.overlay(dir, string(source))
 	if err != nil {
 		return "", err

@@ -170,7 +170,8 @@ func (w *web) stream(ctx context.Context, r *request, body io.Reader) (*reply, e
 		}
 		wrong := scan.Feed(chunk[:n], func(e sse.Event) error {
 			var m reply
-			if found != nil || json.Unmarshal(e.Data, &m) != nil {
+			readable := json.Unmarshal(e.Data, &m) == nil
+			if found != nil || !readable {
 				return nil
 			}
 			if m.answers(r) {
