@@ -212,7 +212,8 @@ func Write(w http.ResponseWriter, status int, p Page) error {
 	h.Set("X-Content-Type-Options", "nosniff")
 	// Not no-referrer, which would have older browsers send "Origin: null" with forms.
 	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	// No Cross-Origin-Opener-Policy: clients in a browser log in in a window that they
+	// open, and the page that the answer goes to needs its opener.
 	w.WriteHeader(status)
 	_, err = w.Write(b.Bytes())
 	return err
