@@ -59,6 +59,9 @@ func TestHeadersOfPages(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
+	if got := h.Get("Cross-Origin-Opener-Policy"); got != "" {
+		t.Errorf("Cross-Origin-Opener-Policy: %s takes its opener from a window that a client has opened", got)
+	}
 }
 
 // Names of clients and descriptions come from strangers.
