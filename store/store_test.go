@@ -16,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/stile-mcp/stile/store"
 	"github.com/stile-mcp/stile/store/storetest"
 )
@@ -25,7 +27,7 @@ func TestMain(m *testing.M) {
 		writeUntilKilled(folder)
 		return
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func bolt(t *testing.T, folder string) *store.Bolt {
