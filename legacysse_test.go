@@ -311,7 +311,7 @@ func TestLegacySSEEnds(t *testing.T) {
 	t.Run("with the token", func(t *testing.T) {
 		f := newFixture(t, notesPolicy, nil, withLegacy)
 		server := serve(t, f.gateway)
-		c := openLegacy(t, server, f.mint(stiletest.Claims{Scope: "notes:read", Expiry: time.Now().Add(-29 * time.Second)}))
+		c := openLegacy(t, server, f.mint(stiletest.Claims{Scope: "notes:read", Expiry: time.Now().Add(-27 * time.Second)}))
 		if kind, data := c.event(); kind != "" {
 			t.Errorf("event %q: %q", kind, data)
 		}
