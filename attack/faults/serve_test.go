@@ -4,6 +4,7 @@ package faults_test
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
@@ -37,6 +38,7 @@ type serving struct {
 	policy    string // default policyText
 	audit     string // default a file of its own
 	options   string // further lines of the top level
+	protocol  string // what the upstream speaks; default 2026
 	asking    string // further lines of the issuer
 	limitOpen int    // descriptors the process may have; 0 as many as this one
 }
@@ -68,8 +70,8 @@ func start(t *testing.T, s serving) *program {
 // configure writes the file, at once as an editor does that replaces it.
 func (p *program) configure(t *testing.T, s serving, upstream string) {
 	t.Helper()
-	text := fmt.Sprintf("failed_logins_per_minute: off\nstreams_per_caller: off\nlisten: %s\naudit: %s\n%s\nissuers:\n  - issuer: %s\n%sservers:\n  notes:\n    path: /mcp\n    url: %s/mcp\n    protocol: \"2026\"\n    policy:\n%s",
-		p.address, p.audit, s.options, p.issuer.URL(), indent(s.asking, "    "), upstream, indent(s.policy, "      "))
+	text := fmt.Sprintf("failed_logins_per_minute: off\nstreams_per_caller: off\nlisten: %s\naudit: %s\n%s\nissuers:\n  - issuer: %s\n%sservers:\n  notes:\n    path: /mcp\n    url: %s/mcp\n    protocol: \"%s\"\n    policy:\n%s",
+		p.address, p.audit, s.options, p.issuer.URL(), indent(s.asking, "    "), upstream, cmp.Or(s.protocol, "2026"), indent(s.policy, "      "))
 	p.replace(t, text)
 }
 
