@@ -19,7 +19,7 @@ var mayImport = map[string]struct {
 	packages string
 	why      string
 }{
-	"authserver":                   {"authserver/browser authserver/internal/protocol authserver/pages authserver/people authserver/portal internal/fetch store", "who issues tokens knows nothing of who checks them"},
+	"authserver":                   {"authserver/browser authserver/internal/protocol authserver/pages authserver/people authserver/portal internal/fetch scope store", "who issues tokens knows nothing of who checks them"},
 	"authserver/internal/protocol": {"store", "the protocol keeps things and knows no people"},
 	"authserver/browser":           {"", "which browser it is has nothing to do with what is asked there"},
 	"authserver/portal/portaltest": {"authserver/browser authserver/people authserver/portal store", "a fake core is a map; everything else is the real thing"},
@@ -48,7 +48,7 @@ var mayImport = map[string]struct {
 	"internal/sse":                 {"", "an event stream knows no stage"},
 	"internal/relay":               {"internal/sse", "the way back is mechanics; hooks decide"},
 	"stiletest":                    {"authenticate message scope internal/sse", "a fake knows nothing of the gateway it is put beside"},
-	"stepup":                       {"challenge message internal/fetch", "a client of protected servers; it knows nothing of the gateway"},
+	"stepup":                       {"challenge message scope internal/fetch", "a client of protected servers; it knows nothing of the gateway"},
 	"doctor":                       {"challenge internal/fetch", "a doctor looks from outside, as a client does; it knows nothing of the gateway"},
 	".": {"authenticate message session authorize challenge scope internal/problem internal/relay internal/sse",
 		"the gateway takes any http.Handler as upstream, so it does not know forward, and nothing of the programs around it"},

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -20,28 +18,11 @@ type discovery struct {
 	at      time.Time
 }
 
-// metadataURLs are where the metadata of an issuer may stand, in the order in
-// which clients look (REQ-70): RFC 8414 §3.1, OpenID Connect inserted and
-// appended, and last RFC 8414 appended, which is where Okta has it.
-func metadataURLs(issuer string) []string {
-	u, err := url.Parse(issuer)
-	if err != nil {
-		return nil
-	}
-	origin := u.Scheme + "://" + u.Host
-	path := strings.TrimSuffix(u.EscapedPath(), "/")
-	const oauth, oidc = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
-	if path == "" {
-		return []string{origin + oauth, origin + oidc}
-	}
-	return []string{origin + oauth + path, origin + oidc + path, origin + path + oidc, origin + path + oauth}
-}
-
 // discover finds the metadata of the issuer and in it the place of its keys. A
 // document that names another issuer, by as little as a slash, is not taken
 // (REQ-57, RFC 8414 §3.3).
 func (s *KeySet) discover(ctx context.Context) (*discovery, error) {
-	places := metadataURLs(s.issuer)
+	places := fetch.IssuerMetadata(s.issuer)
 	if s.metadataURL != "" {
 		places = []string{s.metadataURL}
 	}

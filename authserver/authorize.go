@@ -3,6 +3,7 @@ package authserver
 import (
 	"context"
 	"errors"
+	"github.com/stile-mcp/stile/internal/fetch"
 	"net/http"
 	"net/url"
 	"slices"
@@ -189,7 +190,7 @@ func (s *Server) sendBack(w http.ResponseWriter, r *http.Request, client Client,
 		answer.Set("state", q.Get("state"))
 	}
 	u.RawQuery = answer.Encode()
-	if !client.operators && (u.Scheme == "https" || u.Scheme == "http" && !isLoopback(u.Hostname())) {
+	if !client.operators && (u.Scheme == "https" || u.Scheme == "http" && !fetch.IsLoopback(u.Hostname())) {
 		s.write(w, r, http.StatusBadRequest, pages.Message{Title: stopped, Text: "The program that sent you here asked for what cannot be: " + description + ".",
 			Next: "Close this page, or go back to the program if you trust the address.", Back: u.String(), BackTo: portal.Host(u)})
 		return

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/stile-mcp/stile/scope"
 )
 
 // challenge is what the gateway asked a client for last, and of which the
@@ -113,6 +115,4 @@ func (c *challenges) answered(subject, client string) {
 }
 
 // includes reports whether all of some are in all.
-func includes(all, some []string) bool {
-	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
-}
+func includes(all, some []string) bool { return len(scope.Set(some).Without(all)) == 0 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/stile-mcp/stile/authserver/internal/protocol"
 	"github.com/stile-mcp/stile/authserver/portal"
+	"github.com/stile-mcp/stile/internal/fetch"
 	"github.com/stile-mcp/stile/store"
 )
 
@@ -133,7 +133,7 @@ func (s *Server) checkRedirectURI(uri string) error {
 		return fmt.Errorf("redirect URI %q: expected an absolute URI without fragment, wildcard and user", plain(uri))
 	case u.Scheme == "https" && u.Host != "":
 		return nil
-	case u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "http" && fetch.IsLoopback(u.Hostname()):
 		return nil
 	case u.Scheme == "http" || u.Scheme == "https":
 		return fmt.Errorf("redirect URI %q: http is for loopback only", plain(uri))
@@ -141,11 +141,6 @@ func (s *Server) checkRedirectURI(uri string) error {
 		return nil
 	}
 	return fmt.Errorf("redirect URI %q: the scheme %s is not allowed here", plain(uri), plain(u.Scheme))
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // matchRedirectURI reports whether a requested redirect URI is one of those that
@@ -157,7 +152,7 @@ func matchRedirectURI(registered []string, asked string) bool {
 
 func samePlaceOnLoopback(registered, asked string) bool {
 	r, err := url.Parse(registered)
-	if err != nil || r.Scheme != "http" || !isLoopback(r.Hostname()) {
+	if err != nil || r.Scheme != "http" || !fetch.IsLoopback(r.Hostname()) {
 		return false
 	}
 	a, err := url.Parse(asked)

@@ -102,7 +102,7 @@ type visit struct {
 }
 
 func newVisit(ctx context.Context, endpoint *url.URL, o Options) *visit {
-	local := isLoopback(endpoint.Hostname())
+	local := fetch.IsLoopback(endpoint.Hostname())
 	transport := &http.Transport{
 		Proxy:              http.ProxyFromEnvironment,
 		DialContext:        (&net.Dialer{Timeout: o.Timeout}).DialContext,
@@ -125,11 +125,6 @@ func newVisit(ctx context.Context, endpoint *url.URL, o Options) *visit {
 func (v *visit) close() {
 	v.http.CloseIdleConnections()
 	v.fetch.CloseIdle()
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func isPrivate(ctx context.Context, host string) bool {

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/stile-mcp/stile/internal/fetch"
 )
 
 // issuerMetadata is an authorization server's document (RFC 8414 §2, OpenID
@@ -21,23 +23,8 @@ type issuerMetadata struct {
 	Iss           bool     `json:"authorization_response_iss_parameter_supported"`
 	CIMD          bool     `json:"client_id_metadata_document_supported"`
 
-	at     string
-	asked  string // the identifier that was followed
-	places []string
-}
-
-// issuerPlaces are where clients look for an issuer's document (REQ-70): RFC 8414
-// inserted, OpenID inserted, OpenID appended, and, as Okta has it, RFC 8414
-// appended.
-func issuerPlaces(issuer *url.URL) []string {
-	const oauth, oidc = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
-	path := strings.TrimSuffix(issuer.Path, "/")
-	base := url.URL{Scheme: issuer.Scheme, Host: issuer.Host}
-	at := func(p string) string { u := base; u.Path = p; return u.String() }
-	if path == "" {
-		return []string{at(oauth), at(oidc)}
-	}
-	return []string{at(oauth + path), at(oidc + path), at(path + oidc), at(path + oauth)}
+	at    string
+	asked string // the identifier that was followed
 }
 
 // readIssuers reads the documents of the authorization servers.
@@ -55,7 +42,7 @@ func (v *visit) readIssuers() {
 			v.find("issuer-no-url", issuer)
 			continue
 		}
-		if m := v.getIssuer(issuer, u); m != nil {
+		if m := v.getIssuer(issuer); m != nil {
 			v.servers = append(v.servers, *m)
 			v.judgeIssuer(m)
 			v.judgeProvider(m)
@@ -64,16 +51,15 @@ func (v *visit) readIssuers() {
 }
 
 // getIssuer fetches the document from the first place that has it.
-func (v *visit) getIssuer(issuer string, u *url.URL) *issuerMetadata {
-	places := issuerPlaces(u)
+func (v *visit) getIssuer(issuer string) *issuerMetadata {
 	var whys []string
-	for i, at := range places {
+	for i, at := range fetch.IssuerMetadata(issuer) {
 		got, err := v.fetch.GetJSON(v.ctx, at)
 		if err != nil {
 			whys = append(whys, at+": "+err.Error())
 			continue
 		}
-		m := &issuerMetadata{at: at, asked: issuer, places: places}
+		m := &issuerMetadata{at: at, asked: issuer}
 		if err := json.Unmarshal(got.Body, m); err != nil {
 			whys = append(whys, at+": "+err.Error())
 			continue
@@ -109,7 +95,7 @@ func (v *visit) judgeIssuer(m *issuerMetadata) {
 	}
 	for name, endpoint := range map[string]string{"authorization_endpoint": m.Authorization, "token_endpoint": m.Token} {
 		u, err := url.Parse(endpoint)
-		if endpoint == "" || err != nil || u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname())) {
+		if endpoint == "" || err != nil || u.Scheme != "https" && !(u.Scheme == "http" && fetch.IsLoopback(u.Hostname())) {
 			v.find("issuer-endpoint", name+` "`+endpoint+`" at `+m.at)
 		}
 	}

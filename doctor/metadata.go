@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/stile-mcp/stile/internal/fetch"
 )
 
 // resourceMetadata is the protected-resource document (RFC 9728 §2), as far as
@@ -18,21 +20,9 @@ type resourceMetadata struct {
 	at string // where it was found
 }
 
-// metadataPlaces are where clients look when no challenge tells: with the path of
-// the endpoint inserted, and at the root (RFC 9728 §3.1).
-func metadataPlaces(endpoint *url.URL) (inserted, root string) {
-	const wellKnown = "/.well-known/oauth-protected-resource"
-	u := url.URL{Scheme: endpoint.Scheme, Host: endpoint.Host, Path: wellKnown}
-	root = u.String()
-	if path := strings.TrimSuffix(endpoint.Path, "/"); path != "" {
-		u.Path += path
-	}
-	return u.String(), root
-}
-
 // readMetadata reads the document in every place clients look for it.
 func (v *visit) readMetadata() {
-	inserted, root := metadataPlaces(v.endpoint)
+	inserted, root := fetch.ResourceMetadata(v.endpoint)
 	told := v.wall.get("resource_metadata")
 	if told != "" {
 		m, why := v.getMetadata(told)

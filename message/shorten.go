@@ -175,7 +175,7 @@ func escapeLen(b []byte) int {
 	return 0
 }
 
-// hex4 reads the \uXXXX that b begins with.
+// hex4 reads the escape of four hexadecimal digits that b begins with.
 func hex4(b []byte) (v rune, ok bool) {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return 0, false

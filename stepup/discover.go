@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -62,10 +61,8 @@ func (a *account) findResource(ctx context.Context, told string, into *oauthex.P
 	if err != nil {
 		return false, err
 	}
-	root := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/.well-known/oauth-protected-resource"}
-	inserted := root
-	inserted.Path += strings.TrimSuffix(u.Path, "/")
-	places := []string{inserted.String(), root.String()}
+	inserted, root := fetch.ResourceMetadata(u)
+	places := []string{inserted, root}
 	if told != "" {
 		places = append([]string{told}, places...)
 	}
@@ -116,16 +113,12 @@ func (a *account) discoverOld(ctx context.Context, d *discovery) error {
 // findIssuer reads an authorization server's metadata: RFC 8414 inserted, OpenID
 // inserted, OpenID appended, and RFC 8414 appended as Okta has it (REQ-70).
 func (a *account) findIssuer(ctx context.Context, id string, into *issuer) (bool, error) {
-	u, err := fetch.CheckURL(id, true)
-	if err != nil {
+	if _, err := fetch.CheckURL(id, true); err != nil {
 		return false, fmt.Errorf("authorization server %q: %w", id, err)
 	}
-	const oauth, oidc = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
-	path := strings.TrimSuffix(u.Path, "/")
-	for _, p := range slices.Compact([]string{oauth + path, oidc + path, path + oidc, path + oauth}) {
-		at := url.URL{Scheme: u.Scheme, Host: u.Host, Path: p}
+	for _, at := range fetch.IssuerMetadata(id) {
 		*into = issuer{}
-		found, err := a.getJSON(ctx, at.String(), into)
+		found, err := a.getJSON(ctx, at, into)
 		if err != nil {
 			return false, fmt.Errorf("metadata of the authorization server: %w", err)
 		}
@@ -181,9 +174,4 @@ func (a *account) getJSON(ctx context.Context, at string, into any) (bool, error
 		return false, fmt.Errorf("%s: expected a JSON object: %w", at, err)
 	}
 	return true, nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

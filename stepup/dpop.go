@@ -69,6 +69,11 @@ func (k *ProofKey) prove(method string, u *url.URL, nonce, token string) (string
 	if err != nil {
 		return "", err
 	}
+	return sign(signer, claims)
+}
+
+// sign makes a JWT.
+func sign(signer jose.Signer, claims map[string]any) (string, error) {
 	body, err := json.Marshal(claims)
 	if err != nil {
 		return "", err

@@ -67,16 +67,8 @@ func (g *ClientCredentials) assertion(id, issuer string) (string, error) {
 		return "", fmt.Errorf("client assertion with %s: %w", g.Algorithm, err)
 	}
 	now := time.Now()
-	body, err := json.Marshal(map[string]any{"iss": id, "sub": id, "aud": issuer, "jti": rand.Text(),
+	return sign(signer, map[string]any{"iss": id, "sub": id, "aud": issuer, "jti": rand.Text(),
 		"iat": now.Unix(), "exp": now.Add(time.Minute).Unix()})
-	if err != nil {
-		return "", err
-	}
-	signed, err := signer.Sign(body)
-	if err != nil {
-		return "", err
-	}
-	return signed.CompactSerialize()
 }
 
 // knownClient is the registration that a grant without a person needs beforehand.

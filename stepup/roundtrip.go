@@ -5,19 +5,20 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/stile-mcp/stile/challenge"
+	"github.com/stile-mcp/stile/internal/fetch"
 	"github.com/stile-mcp/stile/message"
+	"github.com/stile-mcp/stile/scope"
 )
 
 // RoundTrip sends a request with a token, gets one where it has none, steps up where
 // the token has too few scopes, and sends the request again. What the server says in
 // the end is returned as it is. A login that fails is an *Error.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" && !(r.URL.Scheme == "http" && isLoopback(r.URL.Hostname())) {
+	if r.URL.Scheme != "https" && !(r.URL.Scheme == "http" && fetch.IsLoopback(r.URL.Hostname())) {
 		return t.config.Base.RoundTrip(r)
 	}
 	body, err := t.replayable(r)
@@ -292,21 +293,11 @@ func (a *account) succeeded(op string) {
 	a.mu.Unlock()
 }
 
-// union appends to a what of b is not in it.
-func union(a, b []string) []string {
-	out := slices.Clone(a)
-	for _, s := range b {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // includes reports whether all of some are in all.
-func includes(all, some []string) bool {
-	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
-}
+func includes(all, some []string) bool { return len(scope.Set(some).Without(all)) == 0 }
+
+// union is a and then what of b is not in it.
+func union(a, b []string) []string { return scope.Set(a).Union(b) }
 
 // ready is the login to send with, refreshed if it is about to end; nil without one.
 func (a *account) ready(ctx context.Context) (*Login, error) {

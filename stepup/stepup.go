@@ -135,7 +135,7 @@ func (t *Transport) account(r *http.Request) *account {
 	defer t.mu.Unlock()
 	a := t.accounts[resource]
 	if a == nil {
-		local := isLoopback(u.Hostname())
+		local := fetch.IsLoopback(u.Hostname())
 		a = &account{t: t, resource: resource, efforts: map[string]*effort{},
 			fetch: fetch.New(fetch.Options{AllowLoopbackHTTP: local, AllowPrivate: local, RootCAs: t.config.RootCAs})}
 		t.accounts[resource] = a

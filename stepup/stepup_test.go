@@ -509,7 +509,7 @@ func TestBodiesAreSentAgainWhole(t *testing.T) {
 	want(t, "bodies", bodies, []string{"longer than eight"})
 }
 
-func TestTokensGoNowhereElse(t *testing.T) {
+func TestConfigMistakes(t *testing.T) {
 	for _, c := range []stepup.Config{{}, {Person: &person{}, Grant: &stepup.ClientCredentials{}}, {Person: &person{}, ClientMetadataURL: "http://x.example/c"}, {Person: &person{}, ClientMetadataURL: "https://x.example"}} {
 		if _, err := stepup.New(c); err == nil {
 			t.Errorf("no error for %+v", c)

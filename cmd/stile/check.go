@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/stile-mcp/stile/internal/fetch"
 	"github.com/stile-mcp/stile/internal/problem"
 )
 
@@ -65,7 +66,7 @@ func (f *File) checkListen(list *problem.List) {
 		list.Add("listen", f.Listen, `expected "host:port", such as 127.0.0.1:8080`)
 		return
 	}
-	if !isLoopback(host) && !f.hasCallers() && !f.OpenToEveryone {
+	if !fetch.IsLoopback(host) && !f.hasCallers() && !f.OpenToEveryone {
 		list.Add("listen", f.Listen, "expected a loopback address, because there are neither issuers nor api_keys: anyone could call")
 	}
 	if (host == "" || isUnspecified(host)) && f.PublicURL == f.scheme()+f.Listen {
@@ -291,11 +292,6 @@ func isFieldName(name string) bool {
 
 // notFieldRune reports what no field value may hold (RFC 9110 §5.5).
 func notFieldRune(r rune) bool { return (r < ' ' && r != '\t') || r == 0x7f }
-
-func isLoopback(host string) bool {
-	addr, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || (err == nil && addr.IsLoopback())
-}
 
 func isUnspecified(host string) bool {
 	addr, err := netip.ParseAddr(host)

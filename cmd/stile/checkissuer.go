@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/stile-mcp/stile/internal/fetch"
 	"net/url"
 	"slices"
 	"strings"
@@ -98,7 +99,7 @@ func secureURL(text string) *url.URL {
 	if err != nil || u.Hostname() == "" || u.User != nil {
 		return nil
 	}
-	if u.Scheme == "https" || (u.Scheme == "http" && isLoopback(u.Hostname())) {
+	if u.Scheme == "https" || (u.Scheme == "http" && fetch.IsLoopback(u.Hostname())) {
 		return u
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/stile-mcp/stile/internal/fetch"
 	"net/url"
 	"slices"
 	"strings"
@@ -63,7 +64,7 @@ func (f *File) checkWeb(list *problem.List) {
 		switch {
 		case origin == anyOrigin && f.CORS.Credentials:
 			list.Add(at, origin, "expected origins by name with credentials: every page could call with the person's cookies")
-		case origin == anyOrigin && public != nil && isLoopback(public.Hostname()):
+		case origin == anyOrigin && public != nil && fetch.IsLoopback(public.Hostname()):
 			list.Add(at, origin, "expected origins by name while public_url is on loopback: every page in the browser could call")
 		case origin != anyOrigin && !isOrigin(origin):
 			list.Add(at, origin, `expected "scheme://host" with an optional port and nothing after it, or "*"`)

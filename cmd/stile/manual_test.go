@@ -55,7 +55,7 @@ func TestManualLeavesNothingOut(t *testing.T) {
 
 const manualHead = `# The configuration file
 
-<!-- Made from the comments in cmd/stile/config.go, configweb.go and
+<!-- Made from the comments in cmd/stile/config.go, configauth.go, configweb.go and
 authorize/config.go. To change it, change them and
 run: go test ./cmd/stile -run Manual -update -->
 
@@ -81,7 +81,7 @@ func manual(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
 	b.WriteString(manualHead)
-	for _, name := range []string{"config.go", "configweb.go", "../../authorize/config.go"} {
+	for _, name := range []string{"config.go", "configauth.go", "configweb.go", "../../authorize/config.go"} {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)

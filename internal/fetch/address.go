@@ -35,7 +35,7 @@ func CheckURL(rawURL string, allowLoopbackHTTP bool) (*url.URL, error) {
 		want = "an https URL"
 	case !allowLoopbackHTTP:
 		want = "an https URL; http is not allowed here"
-	case !isLoopback(u.Hostname()):
+	case !IsLoopback(u.Hostname()):
 		want = "an https URL; http is for loopback only"
 	}
 	if want != "" {
@@ -44,8 +44,9 @@ func CheckURL(rawURL string, allowLoopbackHTTP bool) (*url.URL, error) {
 	return u, nil
 }
 
-// isLoopback reports whether a host as it stands in a URL is this machine.
-func isLoopback(host string) bool {
+// IsLoopback reports whether a host as it stands in a URL, without brackets and
+// port, is this machine: localhost, 127.0.0.0/8 or ::1.
+func IsLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true
 	}
@@ -90,7 +91,7 @@ func newTransport(o Options) *http.Transport {
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			host, _, err := net.SplitHostPort(addr)
-			if err == nil && o.AllowLoopbackHTTP && isLoopback(host) {
+			if err == nil && o.AllowLoopbackHTTP && IsLoopback(host) {
 				return near.DialContext(ctx, network, addr)
 			}
 			return far.DialContext(ctx, network, addr)

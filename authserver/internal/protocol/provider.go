@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -223,16 +222,34 @@ func (p *Provider) Decide(ctx context.Context, id, subject string, scopes []stri
 		return "", err
 	}
 	// The library answers a browser; this one shows a page of its own first.
-	r := httptest.NewRequestWithContext(context.WithValue(ctx, decisionKey{}, decision{subject, scopes}),
-		http.MethodGet, p.config.Issuer+PathAuthorize+"/"+url.PathEscape(id), nil)
-	w := httptest.NewRecorder()
+	ctx = context.WithValue(ctx, decisionKey{}, decision{subject, scopes})
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.config.Issuer+PathAuthorize+"/"+url.PathEscape(id), nil)
+	if err != nil {
+		return "", err
+	}
+	w := &landing{header: http.Header{}}
 	p.handler.ServeHTTP(w, r)
-	to := w.Header().Get("Location")
-	if w.Code != http.StatusSeeOther || to == "" {
-		return "", fmt.Errorf("the authorization could not be finished: status %d", w.Code)
+	to := w.header.Get("Location")
+	if w.status != http.StatusSeeOther || to == "" {
+		return "", fmt.Errorf("the authorization could not be finished: status %d", w.status)
 	}
 	return to, nil
 }
+
+// landing is a ResponseWriter that keeps where a redirect leads.
+type landing struct {
+	header http.Header
+	status int
+}
+
+// Header returns the header of the answer.
+func (l *landing) Header() http.Header { return l.header }
+
+// WriteHeader keeps the status.
+func (l *landing) WriteHeader(status int) { l.status = status }
+
+// Write drops the body.
+func (l *landing) Write(b []byte) (int, error) { return len(b), nil }
 
 // granting passes the library's question on.
 func (p *Provider) granting(ctx context.Context, t goidc.GrantType, g *goidc.Grant) error {
