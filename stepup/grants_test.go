@@ -53,6 +53,9 @@ func newCounter(t *testing.T, metadata map[string]any) *counter {
 			c.forms = append(c.forms, r.PostForm)
 			c.tokens(w, r)
 		case "/mcp":
+			if r.URL.RawQuery != "" || r.Header.Get("Cookie") != "" {
+				t.Errorf("more than the header: %s %s", r.URL, r.Header.Get("Cookie"))
+			}
 			if !c.open(w, r) {
 				w.Header().Add("WWW-Authenticate", `Bearer resource_metadata="`+c.URL+`/.well-known/oauth-protected-resource/mcp"`)
 				w.WriteHeader(http.StatusUnauthorized)
