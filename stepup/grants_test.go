@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -26,15 +27,16 @@ import (
 // stiletest's issuer does not have.
 type counter struct {
 	*httptest.Server
-	t      *testing.T
-	forms  []url.Values
-	tokens func(w http.ResponseWriter, r *http.Request)
-	open   func(w http.ResponseWriter, r *http.Request) bool // of the resource
+	t        *testing.T
+	metadata map[string]any // what the authorization server says besides
+	forms    []url.Values
+	tokens   func(w http.ResponseWriter, r *http.Request)
+	open     func(w http.ResponseWriter, r *http.Request) bool // of the resource
 }
 
 func newCounter(t *testing.T, metadata map[string]any) *counter {
 	t.Helper()
-	c := &counter{t: t}
+	c := &counter{t: t, metadata: maps.Clone(metadata)}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/.well-known/oauth-protected-resource/mcp":
@@ -42,10 +44,12 @@ func newCounter(t *testing.T, metadata map[string]any) *counter {
 		case "/.well-known/oauth-authorization-server":
 			m := map[string]any{"issuer": c.URL, "token_endpoint": c.URL + "/token", "authorization_endpoint": c.URL + "/authorize",
 				"code_challenge_methods_supported": []string{"S256"}}
-			for name, value := range metadata {
+			for name, value := range c.metadata {
 				m[name] = value
 			}
 			answerJSON(w, 200, m)
+		case "/register":
+			answerJSON(w, 201, map[string]any{"client_id": "registered", "token_endpoint_auth_method": "none"})
 		case "/token", "/exchange":
 			if err := r.ParseForm(); err != nil {
 				t.Error(err)
@@ -237,6 +241,48 @@ func TestProofOfPossession(t *testing.T) {
 		}
 	}
 	want(t, "token requests", len(c.forms), 2) // the nonce's and the good one
+}
+
+// shown is a person who is shown the authorization request, and goes away.
+type shown struct{ url *url.URL }
+
+var errGone = errors.New("gone")
+
+func (s *shown) Begin(context.Context, string) (stepup.Visit, error) { return s, nil }
+func (s *shown) RedirectURI() string                                 { return "http://127.0.0.1:49152/callback" }
+func (s *shown) Close() error                                        { return nil }
+
+func (s *shown) Authorize(_ context.Context, r stepup.Request) (url.Values, error) {
+	var err error
+	s.url, err = url.Parse(r.URL)
+	return nil, errors.Join(err, errGone)
+}
+
+// REQ-59: a registration made beforehand, then a metadata document where the issuer
+// reads those, then dynamic registration.
+func TestOrderOfRegistration(t *testing.T) {
+	const document = "https://client.example.com/metadata.json"
+	for name, c := range map[string]struct {
+		config    stepup.Config
+		documents bool
+		want      string
+	}{
+		"all three":           {stepup.Config{Client: stepup.Client{ID: "mine"}, ClientMetadataURL: document}, true, "mine"},
+		"a document":          {stepup.Config{ClientMetadataURL: document}, true, document},
+		"a document not read": {stepup.Config{ClientMetadataURL: document}, false, "registered"},
+		"neither":             {stepup.Config{}, true, "registered"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newCounter(t, map[string]any{"client_id_metadata_document_supported": c.documents})
+			server.metadata["registration_endpoint"] = server.URL + "/register"
+			somebody := &shown{}
+			c.config.Person = somebody
+			if _, err := server.get(c.config); !errors.Is(err, errGone) {
+				t.Fatal(err)
+			}
+			want(t, "client", somebody.url.Query().Get("client_id"), c.want)
+		})
+	}
 }
 
 // Plain http carries no token, except within this machine.
