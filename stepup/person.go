@@ -41,6 +41,10 @@ type Visit interface {
 	Close() error
 }
 
+// Teller is a Visit that tells the person how it ended, once it has: with nil, a
+// *DeniedError or another error. Told is called before Close.
+type Teller interface{ Told(err error) }
+
 // DeniedError is an authorization that the person or the issuer refused (RFC 6749
 // §4.1.2.1).
 type DeniedError struct{ Code, Description string }
@@ -53,7 +57,7 @@ func (e *DeniedError) Error() string {
 }
 
 // askPerson runs the authorization code flow.
-func (a *account) askPerson(ctx context.Context, d demand, found *discovery, scopes []string) (*Login, error) {
+func (a *account) askPerson(ctx context.Context, d demand, found *discovery, scopes []string) (login *Login, err error) {
 	m := &found.issuer
 	if err := m.checkPKCE(); err != nil {
 		return nil, err
@@ -69,7 +73,12 @@ func (a *account) askPerson(ctx context.Context, d demand, found *discovery, sco
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = visit.Close() }()
+	defer func() {
+		if t, ok := visit.(Teller); ok {
+			t.Told(err)
+		}
+		_ = visit.Close()
+	}()
 	client, err := a.register(ctx, m, visit.RedirectURI())
 	if err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -59,6 +60,12 @@ type Config struct {
 	LoginTimeout time.Duration
 	// RootCAs are who may vouch for authorization servers. Default: the system's.
 	RootCAs *x509.CertPool
+	// Proxy says which proxy reaches authorization servers, as
+	// http.Transport.Proxy does. Default: none.
+	Proxy func(*http.Request) (*url.URL, error)
+	// AllowPrivate lets a resource name authorization servers on private networks.
+	// One on loopback always may.
+	AllowPrivate bool
 	// Log hears of logins, never of tokens. Default: discarded.
 	Log *slog.Logger
 }
@@ -137,7 +144,8 @@ func (t *Transport) account(r *http.Request) *account {
 	if a == nil {
 		local := fetch.IsLoopback(u.Hostname())
 		a = &account{t: t, resource: resource, efforts: map[string]*effort{},
-			fetch: fetch.New(fetch.Options{AllowLoopbackHTTP: local, AllowPrivate: local, RootCAs: t.config.RootCAs})}
+			fetch: fetch.New(fetch.Options{AllowLoopbackHTTP: local,
+				AllowPrivate: local || t.config.AllowPrivate, RootCAs: t.config.RootCAs, Proxy: t.config.Proxy})}
 		t.accounts[resource] = a
 	}
 	return a

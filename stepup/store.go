@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -59,6 +60,11 @@ type Store interface {
 // Names in a Store.
 func loginName(resource string) string      { return "login " + resource }
 func registrationName(issuer string) string { return "client " + issuer }
+
+// ResourceOf is the resource whose login a Store keeps under a name.
+func ResourceOf(name string) (resource string, ok bool) {
+	return strings.CutPrefix(name, loginName(""))
+}
 
 // LoadLogin reads the login at a resource from a Store; nil where nobody is logged in.
 func LoadLogin(ctx context.Context, s Store, resource string) (*Login, error) {

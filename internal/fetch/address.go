@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"code.dny.dev/ssrf"
@@ -88,8 +90,12 @@ func newTransport(o Options) *http.Transport {
 	near := &net.Dialer{Timeout: o.Timeout, Control: ssrf.New(ssrf.WithAnyPort(),
 		ssrf.WithAllowedV4Prefixes(loopback4), ssrf.WithAllowedV6Prefixes(loopback6),
 		ssrf.WithDeniedV4Prefixes(everything4), ssrf.WithDeniedV6Prefixes(everything6)).Safe}
+	var proxies proxies
 	t := &http.Transport{
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if proxies.include(addr) {
+				return (&net.Dialer{Timeout: o.Timeout}).DialContext(ctx, network, addr)
+			}
 			host, _, err := net.SplitHostPort(addr)
 			if err == nil && o.AllowLoopbackHTTP && IsLoopback(host) {
 				return near.DialContext(ctx, network, addr)
@@ -106,8 +112,31 @@ func newTransport(o Options) *http.Transport {
 		DisableCompression:     true,
 		ForceAttemptHTTP2:      true,
 	}
-	if o.AllowPrivate {
+	switch {
+	case o.Proxy != nil:
+		t.Proxy = proxies.note(o.Proxy)
+	case o.AllowPrivate:
 		t.Proxy = http.ProxyFromEnvironment
 	}
 	return t
+}
+
+// proxies are the addresses of the proxies that were named so far.
+type proxies struct{ addresses sync.Map }
+
+func (p *proxies) include(address string) bool {
+	_, ok := p.addresses.Load(address)
+	return ok
+}
+
+// note remembers what proxy names.
+func (p *proxies) note(proxy func(*http.Request) (*url.URL, error)) func(*http.Request) (*url.URL, error) {
+	return func(r *http.Request) (*url.URL, error) {
+		u, err := proxy(r)
+		if u != nil {
+			port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443", "socks5": "1080", "socks5h": "1080"}[u.Scheme])
+			p.addresses.Store(net.JoinHostPort(u.Hostname(), port), true)
+		}
+		return u, err
+	}
 }

@@ -44,6 +44,10 @@ type Options struct {
 	AllowLoopbackHTTP bool
 	// RootCAs are who may vouch for a server. Default: the system's.
 	RootCAs *x509.CertPool
+	// Proxy says which proxy a request goes through, as http.Transport.Proxy does.
+	// Its own address is not checked, and what it connects to is its business.
+	// Default: none, or with AllowPrivate that of the environment.
+	Proxy func(*http.Request) (*url.URL, error)
 	// Transport replaces the network, and with it the check of addresses. For
 	// tests, and for callers that have their own egress rules.
 	Transport http.RoundTripper

@@ -230,6 +230,32 @@ func TestOperatorReachesPrivateAddress(t *testing.T) {
 	wantError(t, err, "certificate")
 }
 
+// A proxy may stand on a private network; what no proxy is named for may not.
+func TestProxy(t *testing.T) {
+	asked := make(chan string, 1)
+	proxy, err := url.Parse(serve(t, func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.Host
+		w.WriteHeader(http.StatusTeapot)
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := fetch.New(fetch.Options{Proxy: func(r *http.Request) (*url.URL, error) {
+		if r.URL.Hostname() == "idp.example.com" {
+			return proxy, nil
+		}
+		return nil, nil
+	}})
+	defer c.CloseIdle()
+	_, err = c.Get(t.Context(), "https://idp.example.com/", "*/*")
+	wantError(t, err, "teapot")
+	if got := <-asked; got != "CONNECT idp.example.com:443" {
+		t.Errorf("the proxy was asked for %s", got)
+	}
+	_, err = c.Get(t.Context(), "https://10.0.0.1/", "*/*")
+	wantError(t, err, "prohibited IP")
+}
+
 // slow answers when the request's context ends, as a peer that never does.
 type slow struct{}
 
