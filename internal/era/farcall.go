@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/stile-mcp/stile/internal/remote"
 )
 
 // farCall is one request on its way in a session. It outlives the client's request
@@ -106,48 +108,48 @@ func (c *farCall) exchange(ctx context.Context, s *farSession) (lost bool, err e
 	if !s.enter(c) {
 		return true, errOver
 	}
-	a, err := c.m.remote.post(ctx, s.header(ctx), requestLine(jsontext.Value(c.id), c.method, c.body()))
+	a, err := c.m.server.Post(ctx, s.header(ctx), requestLine(jsontext.Value(c.id), c.method, c.body()))
 	if err != nil {
 		return false, unreachable(err)
 	}
-	if a.status == http.StatusNotFound && s.id != "" {
-		a.close()
+	if a.Status == http.StatusNotFound && s.id != "" {
+		a.Close()
 		return true, &failure{code: http.StatusBadGateway, text: "the MCP server forgot the session"}
 	}
-	if a.status != http.StatusOK {
-		f := a.refusal()
-		if a.status == http.StatusBadRequest && s.id != "" && (f.code == codeOwn || f.code == codeInvalidRequest) {
+	if a.Status != http.StatusOK {
+		f := refusal(a)
+		if a.Status == http.StatusBadRequest && s.id != "" && (f.code == codeOwn || f.code == codeInvalidRequest) {
 			return true, f // many servers of the TypeScript SDK say so that they know no such session
 		}
-		if f.code == http.StatusBadGateway && a.status == http.StatusBadRequest && !standard(c.method) {
+		if f.code == http.StatusBadGateway && a.Status == http.StatusBadRequest && !standard(c.method) {
 			// So do servers say that they do not know it, the go-sdk's among them.
 			f = &failure{code: codeNoMethod, text: "the MCP server does not know this method"}
 		}
 		return false, f
 	}
-	err = a.each(func(line []byte) bool { s.hear(ctx, line, c); return !c.over() })
+	err = a.Each(func(line []byte) bool { s.hear(ctx, line, c); return !c.over() })
 	for range maxReturns {
-		if c.over() || ctx.Err() != nil || a.lastID == "" {
+		if c.over() || ctx.Err() != nil || a.LastID == "" {
 			break
 		}
-		if !pause(ctx, max(a.retry, time.Millisecond)) {
+		if !remote.Pause(ctx, max(a.Retry, time.Millisecond)) {
 			break
 		}
 		h := s.header(ctx)
 		h.Set("Accept", "text/event-stream")
-		h.Set("Last-Event-Id", a.lastID)
-		next, e := c.m.remote.send(ctx, http.MethodGet, h, nil)
+		h.Set("Last-Event-Id", a.LastID)
+		next, e := c.m.server.Send(ctx, http.MethodGet, h, nil)
 		if err = e; err != nil {
-			a.retry = max(minPause, min(2*a.retry, maxPause))
+			a.Retry = max(remote.MinPause, min(2*a.Retry, remote.MaxPause))
 			continue
 		}
-		if next.status != http.StatusOK || !next.isStream() {
-			next.close()
+		if next.Status != http.StatusOK || !next.IsStream() {
+			next.Close()
 			break
 		}
-		next.lastID, next.retry = a.lastID, a.retry
+		next.LastID, next.Retry = a.LastID, a.Retry
 		a = next
-		err = a.each(func(line []byte) bool { s.hear(ctx, line, c); return !c.over() })
+		err = a.Each(func(line []byte) bool { s.hear(ctx, line, c); return !c.over() })
 	}
 	if !c.over() {
 		return false, &unreached{failure{code: http.StatusBadGateway, text: "the MCP server broke off before it answered"}, orEnd(err)}

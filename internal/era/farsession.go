@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/stile-mcp/stile/internal/remote"
 	"github.com/stile-mcp/stile/message"
 )
 
@@ -101,7 +102,7 @@ func (s *farSession) greet(ctx context.Context) error {
 		client = jsontext.Value(`{"name":"unknown","version":"0"}`)
 	}
 	params := object{}.with("protocolVersion", quote(Latest2025)).with("capabilities", s.w.capabilities).with("clientInfo", client)
-	answer, reply, err := s.m.remote.ask(ctx, header(ctx), requestLine(jsontext.Value(`"stile-initialize"`), "initialize", params.bytes()))
+	answer, reply, err := s.m.server.ask(ctx, header(ctx), requestLine(jsontext.Value(`"stile-initialize"`), "initialize", params.bytes()))
 	if err != nil {
 		return unreachable(err)
 	}
@@ -109,7 +110,7 @@ func (s *farSession) greet(ctx context.Context) error {
 		return &failure{code: codeOf(answer.failed), text: "the MCP server refused the session: " + lenient(answer.failed).text("message")}
 	}
 	said := lenient(answer.result)
-	s.id, s.version, s.offers = reply.header.Get(headerSession), said.text("protocolVersion"), lenient(said.get("capabilities"))
+	s.id, s.version, s.offers = reply.Header.Get(headerSession), said.text("protocolVersion"), lenient(said.get("capabilities"))
 	s.server, s.instructions = said.get("serverInfo"), said.get("instructions")
 	if !message.IsLegacy(s.version) {
 		return &failure{code: codeInternal, text: "the MCP server speaks no revision that is known here"}
@@ -157,13 +158,13 @@ func (s *farSession) header(ctx context.Context) http.Header {
 
 // tell sends a notification or an answer.
 func (s *farSession) tell(ctx context.Context, line []byte) error {
-	a, err := s.m.remote.post(ctx, s.header(ctx), line)
+	a, err := s.m.server.Post(ctx, s.header(ctx), line)
 	if err != nil {
 		return unreachable(err)
 	}
-	defer a.close()
-	if a.status >= 300 {
-		return fmt.Errorf("a message was answered with status %d", a.status)
+	defer a.Close()
+	if a.Status >= 300 {
+		return fmt.Errorf("a message was answered with status %d", a.Status)
 	}
 	return nil
 }
@@ -171,7 +172,7 @@ func (s *farSession) tell(ctx context.Context, line []byte) error {
 // overhear hears the stream on which the server speaks unasked, and opens it again
 // when it breaks off.
 func (s *farSession) overhear(ctx context.Context) {
-	lastID, wait := "", minPause
+	lastID, wait := "", remote.MinPause
 	once := sync.OnceFunc(func() { close(s.opened) })
 	defer once()
 	for ctx.Err() == nil {
@@ -180,31 +181,31 @@ func (s *farSession) overhear(ctx context.Context) {
 		if lastID != "" {
 			h.Set("Last-Event-Id", lastID)
 		}
-		a, err := s.m.remote.send(ctx, http.MethodGet, h, nil)
+		a, err := s.m.server.Send(ctx, http.MethodGet, h, nil)
 		switch {
 		case err != nil:
-		case a.status == http.StatusNotFound && s.id != "":
-			a.close()
+		case a.Status == http.StatusNotFound && s.id != "":
+			a.Close()
 			s.lost()
 			return
-		case a.status != http.StatusOK || !a.isStream():
-			a.close()
-			if a.status >= 400 && a.status < 500 && lastID == "" {
+		case a.Status != http.StatusOK || !a.IsStream():
+			a.Close()
+			if a.Status >= 400 && a.Status < 500 && lastID == "" {
 				return // it has none
 			}
 			lastID = ""
 		default:
 			once()
 			started := time.Now()
-			_ = a.each(func(line []byte) bool { s.hear(ctx, line, nil); return true })
-			if a.lastID != "" {
-				lastID = a.lastID
+			_ = a.Each(func(line []byte) bool { s.hear(ctx, line, nil); return true })
+			if a.LastID != "" {
+				lastID = a.LastID
 			}
-			if wait = max(minPause, a.retry); time.Since(started) < wait {
-				wait = min(2*wait, maxPause)
+			if wait = max(remote.MinPause, a.Retry); time.Since(started) < wait {
+				wait = min(2*wait, remote.MaxPause)
 			}
 		}
-		if !pause(ctx, wait) {
+		if !remote.Pause(ctx, wait) {
 			return
 		}
 	}
@@ -244,8 +245,8 @@ func (s *farSession) farewell(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), streamTime)
 	defer cancel()
-	if a, err := s.m.remote.send(ctx, http.MethodDelete, s.header(ctx), nil); err == nil {
-		a.close()
+	if a, err := s.m.server.Send(ctx, http.MethodDelete, s.header(ctx), nil); err == nil {
+		a.Close()
 	}
 }
 
@@ -299,7 +300,7 @@ func (s *farSession) lowerLevel(ctx context.Context, name string) {
 
 // ask sends a request of Stile's own, whose result says nothing.
 func (s *farSession) ask(ctx context.Context, method string, params jsontext.Value) error {
-	answer, _, err := s.m.remote.ask(ctx, s.header(ctx), requestLine(s.m.nextID(), method, params))
+	answer, _, err := s.m.server.ask(ctx, s.header(ctx), requestLine(s.m.nextID(), method, params))
 	if err == nil && answer.failed != nil {
 		err = &failure{code: codeOf(answer.failed), text: lenient(answer.failed).text("message")}
 	}

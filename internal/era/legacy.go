@@ -9,6 +9,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stile-mcp/stile/internal/envelope"
+	"github.com/stile-mcp/stile/internal/mirror"
+	"github.com/stile-mcp/stile/internal/remote"
 	"github.com/stile-mcp/stile/message"
 )
 
@@ -20,7 +22,7 @@ import (
 // unasked comes from a subscriptions/listen of the Legacy's own.
 type Legacy struct {
 	o      Options
-	remote remote
+	server server
 	desk   desk
 	news   news
 
@@ -29,13 +31,13 @@ type Legacy struct {
 	offers object   // the server's capabilities
 	asking map[string]chan *packet
 	last   uint64
-	tools  mirrors
+	tools  mirror.Table
 }
 
 // NewLegacy returns a Legacy. Nothing is sent before the first message.
 func NewLegacy(o Options) *Legacy {
 	o.setDefaults()
-	l := &Legacy{o: o, remote: remote{o.Upstream, o.MaxMessage}, asking: map[string]chan *packet{},
+	l := &Legacy{o: o, server: server{remote.Server{Transport: o.Upstream, Max: o.MaxMessage}}, asking: map[string]chan *packet{},
 		w: wrapping{version: Modern2026, capabilities: jsontext.Value("{}")}}
 	l.desk.open()
 	l.news.l = l
@@ -111,7 +113,7 @@ func (l *Legacy) serve(ctx context.Context, p *packet) []byte {
 func (l *Legacy) greet(ctx context.Context, p *packet) (jsontext.Value, error) {
 	params := lenient(p.params)
 	w := wrapping{version: Modern2026, client: params.get("clientInfo"), capabilities: clientToModern(params.get("capabilities"))}
-	answer, _, err := l.remote.ask(ctx, l.header(ctx, "server/discover", nil),
+	answer, _, err := l.server.ask(ctx, l.header(ctx, "server/discover", nil),
 		requestLine(jsontext.Value(`"stile-discover"`), "server/discover", w.wrap(nil).bytes()))
 	switch {
 	case err != nil:
@@ -189,16 +191,7 @@ func (l *Legacy) wrapping() wrapping {
 func (l *Legacy) header(ctx context.Context, method string, params object) http.Header {
 	h := header(ctx)
 	h.Set(headerVersion, Modern2026)
-	h.Set(headerMethod, method)
-	switch method {
-	case "tools/call":
-		l.tools.set(h, params)
-		h.Set(headerName, message.EncodeHeaderValue(params.text("name")))
-	case "prompts/get":
-		h.Set(headerName, message.EncodeHeaderValue(params.text("name")))
-	case "resources/read":
-		h.Set(headerName, message.EncodeHeaderValue(params.text("uri")))
-	}
+	l.tools.Set(h, method, params.bytes())
 	return h
 }
 
@@ -207,12 +200,12 @@ func (l *Legacy) notify(ctx context.Context, p *packet) {
 	h := header(ctx)
 	h.Set(headerVersion, Modern2026)
 	h.Set(headerMethod, p.method)
-	a, err := l.remote.post(ctx, h, notificationLine(p.method, l.wrapping().wrap(lenient(p.params)).bytes()))
+	a, err := l.server.Post(ctx, h, notificationLine(p.method, l.wrapping().wrap(lenient(p.params)).bytes()))
 	if err != nil {
 		l.o.Log.Debug("notification lost", "method", p.method, "error", err)
 		return
 	}
-	a.close()
+	a.Close()
 }
 
 const (
@@ -246,7 +239,7 @@ func (l *Legacy) call(ctx context.Context, p *packet) (jsontext.Value, error) {
 		switch result.text("resultType") {
 		case "", "complete":
 			if p.method == "tools/list" {
-				l.tools.learn(result.get("tools"))
+				l.tools.Learn(answer.result)
 			}
 			return resultToLegacy(p.method, result), nil
 		case "input_required":
@@ -274,16 +267,16 @@ func asMismatch(err error) bool {
 // its answer.
 func (l *Legacy) exchange(ctx context.Context, p *packet, id jsontext.Value, params object) (*packet, error) {
 	line := requestLine(id, p.method, l.wrapping().wrap(params).bytes())
-	a, err := l.remote.post(ctx, l.header(ctx, p.method, params), line)
+	a, err := l.server.Post(ctx, l.header(ctx, p.method, params), line)
 	if err != nil {
 		return nil, unreachable(err)
 	}
-	if a.status != http.StatusOK {
-		return nil, a.refusal()
+	if a.Status != http.StatusOK {
+		return nil, refusal(a)
 	}
 	var answer *packet
 	want := envelope.Key(id)
-	err = a.each(func(line []byte) bool {
+	err = a.Each(func(line []byte) bool {
 		said, err := readPacket(line)
 		switch {
 		case err != nil:

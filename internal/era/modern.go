@@ -11,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stile-mcp/stile/internal/envelope"
+	"github.com/stile-mcp/stile/internal/remote"
 	"github.com/stile-mcp/stile/session"
 )
 
@@ -77,7 +78,7 @@ func setDefault[T comparable](value *T, to T) {
 // and the client's retry, which has to be the same call, finds it again.
 type Modern struct {
 	o      Options
-	remote remote
+	server server
 	sealer *session.Sealer
 	desk   desk
 
@@ -94,7 +95,7 @@ func NewModern(o Options) (*Modern, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Modern{o: o, remote: remote{o.Upstream, o.MaxMessage}, sealer: sealer, waiting: map[string]*farCall{}}
+	m := &Modern{o: o, server: server{remote.Server{Transport: o.Upstream, Max: o.MaxMessage}}, sealer: sealer, waiting: map[string]*farCall{}}
 	m.desk.open()
 	return m, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/stile-mcp/stile/internal/envelope"
+	"github.com/stile-mcp/stile/internal/remote"
 )
 
 // news is what a session of the 2025 revisions hears unasked: one
@@ -109,7 +110,7 @@ func (n *news) start(ctx context.Context, s *newsStream) bool {
 // keep hears a stream, and opens it again when it ends. A server that refuses it has
 // no news to tell.
 func (n *news) keep(ctx context.Context, s *newsStream) {
-	wait := minPause
+	wait := remote.MinPause
 	for ctx.Err() == nil {
 		started := time.Now()
 		refused, err := n.hear(ctx, s)
@@ -121,10 +122,10 @@ func (n *news) keep(ctx context.Context, s *newsStream) {
 			s.ack(filter{})
 			return
 		}
-		if wait = min(2*wait, maxPause); time.Since(started) > maxPause {
-			wait = minPause
+		if wait = min(2*wait, remote.MaxPause); time.Since(started) > remote.MaxPause {
+			wait = remote.MinPause
 		}
-		if !pause(ctx, wait) {
+		if !remote.Pause(ctx, wait) {
 			return
 		}
 	}
@@ -142,16 +143,16 @@ func (n *news) hear(ctx context.Context, s *newsStream) (refused bool, err error
 	l := n.l
 	id := l.nextID()
 	params := l.wrapping().wrap(object{}.with("notifications", s.filter.bytes()))
-	a, err := l.remote.post(ctx, l.header(ctx, "subscriptions/listen", nil), requestLine(id, "subscriptions/listen", params.bytes()))
+	a, err := l.server.Post(ctx, l.header(ctx, "subscriptions/listen", nil), requestLine(id, "subscriptions/listen", params.bytes()))
 	if err != nil {
 		return false, err
 	}
-	if a.status != http.StatusOK {
-		f := a.refusal()
-		return a.status >= 400 && a.status < 500, f
+	if a.Status != http.StatusOK {
+		f := refusal(a)
+		return a.Status >= 400 && a.Status < 500, f
 	}
 	var failed jsontext.Value
-	err = a.each(func(line []byte) bool {
+	err = a.Each(func(line []byte) bool {
 		p, e := readPacket(line)
 		switch {
 		case e != nil:

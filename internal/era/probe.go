@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/stile-mcp/stile/internal/remote"
 	"github.com/stile-mcp/stile/message"
 )
 
@@ -24,31 +25,31 @@ var ErrUnclear = errors.New("the MCP server did not show which revisions it spea
 // Legacy is also set when a server of 2026-07-28 says that it speaks an older
 // revision besides.
 func Probe(ctx context.Context, upstream http.RoundTripper, program bool) (Speaks, error) {
-	r := remote{upstream, DefaultMaxMessage}
+	r := server{remote.Server{Transport: upstream}}
 	h := http.Header{}
 	h.Set(headerVersion, Modern2026)
 	h.Set(headerMethod, "server/discover")
 	w := wrapping{version: Modern2026, capabilities: jsontext.Value("{}"), client: jsontext.Value(`{"name":"stile","version":"1"}`)}
 	line := requestLine(jsontext.Value(`"stile-probe"`), "server/discover", w.wrap(nil).bytes())
-	a, err := r.post(ctx, h, line)
+	a, err := r.Post(ctx, h, line)
 	if err != nil {
 		return Speaks{}, fmt.Errorf("%w: %w", ErrUnclear, err)
 	}
-	switch a.status {
+	switch a.Status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests:
-		a.close()
-		return Speaks{}, fmt.Errorf("%w: status %d", ErrUnclear, a.status)
+		a.Close()
+		return Speaks{}, fmt.Errorf("%w: status %d", ErrUnclear, a.Status)
 	}
-	if a.status == http.StatusGatewayTimeout && program {
-		a.close()
+	if a.Status == http.StatusGatewayTimeout && program {
+		a.Close()
 		return Speaks{Legacy: true}, nil
 	}
-	if a.status >= http.StatusInternalServerError && a.status != http.StatusNotImplemented {
-		a.close()
-		return Speaks{}, fmt.Errorf("%w: status %d", ErrUnclear, a.status)
+	if a.Status >= http.StatusInternalServerError && a.Status != http.StatusNotImplemented {
+		a.Close()
+		return Speaks{}, fmt.Errorf("%w: status %d", ErrUnclear, a.Status)
 	}
 	var said *packet
-	err = a.each(func(line []byte) bool {
+	err = a.Each(func(line []byte) bool {
 		p, err := readPacket(line)
 		if err == nil && (p.result != nil || p.failed != nil) {
 			said = p

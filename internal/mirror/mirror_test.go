@@ -1,7 +1,9 @@
 package mirror_test
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -72,4 +74,36 @@ func FuzzText(f *testing.F) {
 			t.Error("a header that is missing agrees")
 		}
 	})
+}
+
+func TestTable(t *testing.T) {
+	var table mirror.Table
+	if next := table.Learn(jsontext.Value(`{"tools":[{"name":"sql","inputSchema":{"properties":{"region":{"x-mcp-header":"Region"}}}},{"name":"plain","inputSchema":{}}],"nextCursor":"2"}`)); next != "2" {
+		t.Errorf("next page %q", next)
+	}
+	for _, c := range []struct {
+		method, params string
+		want           http.Header
+	}{
+		{"tools/call", `{"name":"sql","arguments":{"region":"grün"}}`, http.Header{"Mcp-Name": {"sql"}, "Mcp-Param-Region": {"=?base64?Z3LDvG4=?="}}},
+		{"tools/call", `{"name":"sql","arguments":{"region":null}}`, http.Header{"Mcp-Name": {"sql"}}},
+		{"tools/call", `{"name":"plain","arguments":{"region":"x"}}`, http.Header{"Mcp-Name": {"plain"}}},
+		{"prompts/get", `{"name":"p"}`, http.Header{"Mcp-Name": {"p"}}},
+		{"resources/read", `{"uri":"note://1","name":"no"}`, http.Header{"Mcp-Name": {"note://1"}}},
+		{"tasks/get", `{"taskId":"7"}`, http.Header{"Mcp-Name": {"7"}}},
+		{"tools/list", `{"name":"no"}`, http.Header{}},
+		{"acme/x", ``, http.Header{}},
+	} {
+		got := http.Header{}
+		table.Set(got, c.method, jsontext.Value(c.params))
+		c.want.Set("Mcp-Method", c.method)
+		if !maps.EqualFunc(got, c.want, slices.Equal) {
+			t.Errorf("%s %s: %v, want %v", c.method, c.params, got, c.want)
+		}
+	}
+	table.Learn(jsontext.Value(`{"tools":[{"name":"sql"}]}`))
+	got := http.Header{}
+	if table.Set(got, "tools/call", jsontext.Value(`{"name":"sql","arguments":{"region":"x"}}`)); got.Get("Mcp-Param-Region") != "" {
+		t.Errorf("a tool that no longer wants it: %v", got)
+	}
 }

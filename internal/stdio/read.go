@@ -22,8 +22,9 @@ const (
 	endLength = 512
 )
 
-// lines reads lines of any length with bounded memory.
-type lines struct {
+// Lines reads lines of any length with bounded memory. It is not safe for concurrent
+// use.
+type Lines struct {
 	r   *bufio.Reader
 	max int
 	buf []byte // the beginning of a line longer than the reader's buffer
@@ -31,10 +32,19 @@ type lines struct {
 	head, tail []byte
 }
 
-// next returns the next line without its end, LF or CR LF, or how long it was when
+// NewLines returns a reader of lines of at most limit bytes.
+func NewLines(r io.Reader, limit int) *Lines {
+	return &Lines{r: bufio.NewReaderSize(r, readBuffer), max: limit}
+}
+
+// Ends returns the first and the last 512 bytes of the last line that was skipped,
+// or what there is. They are good until the next line is skipped.
+func (l *Lines) Ends() (head, tail []byte) { return l.head, l.tail }
+
+// Next returns the next line without its end, LF or CR LF, or how long it was when
 // it is over the limit. What stands behind the last LF is a line too. The line is
-// good until the next call.
-func (l *lines) next() (line []byte, skipped int64, err error) {
+// good until the next call. The error is that of the reader.
+func (l *Lines) Next() (line []byte, skipped int64, err error) {
 	if cap(l.buf) > keepLine {
 		l.buf = nil
 	}
@@ -66,7 +76,7 @@ func (l *lines) next() (line []byte, skipped int64, err error) {
 	}
 }
 
-func (l *lines) fit(line []byte) ([]byte, int64, error) {
+func (l *Lines) fit(line []byte) ([]byte, int64, error) {
 	line = bytes.TrimSuffix(line, []byte{'\n'})
 	line = bytes.TrimSuffix(line, []byte{'\r'})
 	if len(line) > l.max {
@@ -77,14 +87,14 @@ func (l *lines) fit(line []byte) ([]byte, int64, error) {
 }
 
 // keepEnds keeps both ends of a line that is skipped.
-func (l *lines) keepEnds(line []byte) {
+func (l *Lines) keepEnds(line []byte) {
 	l.head = bytes.Clone(line[:min(len(line), endLength)])
 	l.tail = l.tail[:0]
 	l.keepTail(line)
 }
 
 // keepTail keeps the end of what was kept and part.
-func (l *lines) keepTail(part []byte) {
+func (l *Lines) keepTail(part []byte) {
 	l.tail = append(l.tail, part[max(0, len(part)-endLength):]...)
 	l.tail = append(l.tail[:0], l.tail[max(0, len(l.tail)-endLength):]...)
 }
@@ -93,9 +103,9 @@ func (l *lines) keepTail(part []byte) {
 // the end. Banners and other noise are logged and skipped.
 func (p *Process) readOutput() {
 	noise := &limiter{log: p.log}
-	l := &lines{r: bufio.NewReaderSize(p.stdout, readBuffer), max: p.config.MaxLine}
+	l := NewLines(p.stdout, p.config.MaxLine)
 	for {
-		line, skipped, err := l.next()
+		line, skipped, err := l.Next()
 		switch {
 		case err != nil:
 			p.outputEnded(err)
@@ -149,9 +159,9 @@ const maxErrorLine = 8 << 10
 // itself (2026-07-28 stdio).
 func (p *Process) readErrors() {
 	out := &limiter{log: p.log}
-	l := &lines{r: bufio.NewReaderSize(p.stderr, 4<<10), max: maxErrorLine}
+	l := NewLines(p.stderr, maxErrorLine)
 	for {
-		line, skipped, err := l.next()
+		line, skipped, err := l.Next()
 		switch {
 		case err != nil:
 			out.settle()
