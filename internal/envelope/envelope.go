@@ -49,6 +49,9 @@ type Message struct {
 	RequestID Span
 	// Version is protocolVersion in the params or result of initialize.
 	Version Span
+	// Revision is io.modelcontextprotocol/protocolVersion in the _meta of params,
+	// which every request of 2026-07-28 has.
+	Revision Span
 	// URI is params.uri, decoded.
 	URI string
 	// Level is params.level, decoded.

@@ -46,9 +46,9 @@ func (m *Message) Read(line []byte) error {
 	return nil
 }
 
-// Glimpse says what can be told of a response whose middle is not there: its id, by
+// Glimpse says what can be told of a message whose middle is not there: its id, by
 // its first bytes or by its last. It is nil where neither tells. It reports false
-// when it is no response but has a method.
+// when it is no response but is seen to have a method.
 func Glimpse(head, tail []byte) (id jsontext.Value, response bool) {
 	m := Message{Raw: head}
 	r := reader{scanner: scanner{b: head}, m: &m}
@@ -56,16 +56,14 @@ func Glimpse(head, tail []byte) (id jsontext.Value, response bool) {
 	if r.peek() == '{' {
 		_ = r.object(r.root) // as far as it goes
 	}
-	switch {
-	case m.Method != "":
-		return nil, false
-	case m.ID.Exists() && m.ID.End < len(head): // a number at the end may go on
-		return m.At(m.ID), true
+	response = m.Method == ""
+	if m.ID.Exists() && m.ID.End < len(head) { // a number at the end may go on
+		return m.At(m.ID), response
 	}
 	if found := lastID.FindSubmatch(tail); found != nil {
-		return found[1], true
+		return found[1], response
 	}
-	return nil, true
+	return nil, response
 }
 
 // lastID is the id of a message whose last member it is.
@@ -123,6 +121,7 @@ func (r *reader) object(visit func(name []byte) error) error {
 }
 
 const (
+	revision       = "io.modelcontextprotocol/protocolVersion"
 	subscriptionID = "io.modelcontextprotocol/subscriptionId"
 	logLevel       = "io.modelcontextprotocol/logLevel"
 )
@@ -171,6 +170,8 @@ func (r *reader) meta(name []byte) error {
 		return r.id(&r.m.Token)
 	case subscriptionID:
 		return r.id(&r.m.Subscription)
+	case revision:
+		return r.id(&r.m.Revision)
 	case logLevel:
 		r.m.LogLevel = true
 	}
