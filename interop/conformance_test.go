@@ -191,8 +191,12 @@ func trySuite(t *testing.T, server, revision string) (verdicts, error) {
 // scenarioOf answers the scenario of a result in
 // server-SCENARIO-2026-11-25T03-17-54-032Z/checks.json.
 func scenarioOf(file string) string {
-	name := strings.TrimPrefix(filepath.Base(filepath.Dir(file)), "server-")
-	return name[:max(0, len(name)-len("-2006-01-02T15-04-05-000Z"))]
+	return withoutTime(strings.TrimPrefix(filepath.Base(filepath.Dir(file)), "server-"))
+}
+
+// withoutTime takes the time off the name of a result's folder.
+func withoutTime(folder string) string {
+	return folder[:max(0, len(folder)-len("-2006-01-02T15-04-05-000Z"))]
 }
 
 func readChecks(t *testing.T, file string) verdict {
