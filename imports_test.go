@@ -51,6 +51,7 @@ var mayImport = map[string]struct {
 	"stiletest":                    {"authenticate message scope internal/sse", "a fake knows nothing of the gateway it is put beside"},
 	"stepup":                       {"challenge message scope internal/fetch", "a client of protected servers; it knows nothing of the gateway"},
 	"stepup/loopback":              {"stepup internal/fetch", "a browser and a port; what is asked for is not its business"},
+	"stepup/saved":                 {"stepup", "values under names; what they mean is for stepup"},
 	"doctor":                       {"challenge internal/fetch", "a doctor looks from outside, as a client does; it knows nothing of the gateway"},
 	".": {"authenticate message session authorize challenge scope internal/problem internal/relay internal/sse",
 		"the gateway takes any http.Handler as upstream, so it does not know forward, and nothing of the programs around it"},
