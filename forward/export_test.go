@@ -4,11 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/url"
 )
-
-// MessageURL is what an event stream at base says messages go to.
-func MessageURL(base *url.URL, text string) (*url.URL, error) { return messageURL(base, text) }
 
 // Transport lets tests watch the connections.
 func (h *HTTP) Transport() *http.Transport { return h.transport }

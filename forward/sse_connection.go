@@ -150,24 +150,13 @@ func (c *sseConnection) learn(text string) error {
 	if c.endpoint != nil {
 		return nil
 	}
-	u, err := messageURL(c.s.http.url, text)
+	u, err := sse.MessageURL(c.s.http.url, text)
 	if err != nil {
 		return err
 	}
 	c.endpoint = u
 	close(c.ready)
 	return nil
-}
-
-// messageURL is what an event stream at base says messages go to. A URL on another
-// origin would get our credential and everything that callers say.
-func messageURL(base *url.URL, text string) (*url.URL, error) {
-	u, err := base.Parse(strings.TrimSpace(text))
-	if err != nil || u.Scheme != base.Scheme || hostPort(u) != hostPort(base) || !strings.EqualFold(u.Hostname(), base.Hostname()) || u.User != nil {
-		return nil, fmt.Errorf("the server %s named a URL for messages that is not its own", base.Host)
-	}
-	u.Fragment, u.RawFragment = "", ""
-	return u, nil
 }
 
 func (c *sseConnection) hear(line []byte) {

@@ -102,15 +102,17 @@ func (a *Reply) IsStream() bool {
 // or take returns false. It closes the answer. An answer that is no stream is one
 // message.
 func (a *Reply) Each(take func(line []byte) bool) error {
-	defer a.Close()
 	if !a.IsStream() {
+		defer a.Close()
 		body, err := a.Whole()
 		if err == nil && len(bytes.TrimSpace(body)) > 0 {
 			take(body)
 		}
 		return err
 	}
-	return a.events(take)
+	return a.Events(func(e sse.Event) bool {
+		return !e.HasData || len(e.Data) == 0 || take(bytes.Clone(e.Data))
+	})
 }
 
 // Whole is a body that is no stream. It is an error if it is over the limit.
@@ -134,7 +136,10 @@ func (e *TooLargeError) Error() string { return fmt.Sprintf("the answer is over 
 // errEnough ends the reading of a stream.
 var errEnough = errors.New("enough")
 
-func (a *Reply) events(take func(line []byte) bool) error {
+// Events hands every event of a stream to take, as Each does messages. An event is
+// good until take returns.
+func (a *Reply) Events(take func(e sse.Event) bool) error {
+	defer a.Close()
 	scanner := sse.Scanner{Max: a.max}
 	chunk := make([]byte, 4<<10)
 	for {
@@ -142,7 +147,7 @@ func (a *Reply) events(take func(line []byte) bool) error {
 		if n > 0 {
 			e := scanner.Feed(chunk[:n], func(e sse.Event) error {
 				a.note(e)
-				if e.HasData && len(e.Data) > 0 && !take(bytes.Clone(e.Data)) {
+				if !take(e) {
 					return errEnough
 				}
 				return nil

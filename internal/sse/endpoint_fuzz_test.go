@@ -1,4 +1,4 @@
-package forward_test
+package sse_test
 
 import (
 	"net/http"
@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stile-mcp/stile/forward"
+	"github.com/stile-mcp/stile/internal/sse"
 )
 
 // FuzzMessageURL wants no text to lead messages, and the credential with them, to
@@ -21,7 +21,7 @@ func FuzzMessageURL(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		u, err := forward.MessageURL(base, text)
+		u, err := sse.MessageURL(base, text)
 		if err != nil {
 			return
 		}
