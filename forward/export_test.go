@@ -3,11 +3,21 @@ package forward
 import (
 	"context"
 	"io"
-	"net/http"
+	"net"
 )
 
-// Transport lets tests watch the connections.
-func (h *HTTP) Transport() *http.Transport { return h.transport }
+// Wrap lets tests watch the connections to a plain http URL.
+func (h *HTTP) Wrap(each func(net.Conn) net.Conn) {
+	w := h.transport.(*wire)
+	dial := w.dial
+	w.dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err == nil {
+			c = each(c)
+		}
+		return c, err
+	}
+}
 
 // Modern reports whether the server is found to speak 2026-07-28.
 func (e *Era) Modern(ctx context.Context) bool { return e.speaks(ctx).modern == yes }

@@ -3,6 +3,7 @@
 package forward
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -24,7 +25,8 @@ type HTTP struct {
 	url       *url.URL
 	host      string // of the Host header, when configured
 	header    http.Header
-	transport *http.Transport
+	transport http.RoundTripper
+	tls       *tls.Config
 	dialer    *net.Dialer
 	connect   time.Duration
 	errorLog  *log.Logger
@@ -55,7 +57,8 @@ func NewHTTP(c HTTPConfig) (*HTTP, error) {
 		h.header[http.CanonicalHeaderKey(name)] = append([]string(nil), values...)
 	}
 	h.header.Del("Host")
-	h.transport = newTransport(&c, h.dialer)
+	h.tls = c.TLS
+	h.transport = newTransport(&c, h.dialer, u)
 	return h, nil
 }
 
@@ -65,11 +68,22 @@ const keepAlive = 15 * time.Second
 // maxResponseHeader is the largest response header taken, in bytes.
 const maxResponseHeader = 256 << 10
 
-func newTransport(c *HTTPConfig, dialer *net.Dialer) *http.Transport {
-	t := &http.Transport{
+// newTransport is wire where nothing is needed but plain HTTP/1.1.
+func newTransport(c *HTTPConfig, dialer *net.Dialer, u *url.URL) http.RoundTripper {
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+	if ownConnections && u.Scheme == "http" && proxy == nil && err == nil {
+		return &wire{
+			address: hostPort(u),
+			dial:    dialer.DialContext,
+			header:  max(c.ResponseHeaderTimeout, 0),
+			idleFor: c.IdleConnTimeout,
+			maxIdle: c.MaxIdleConnsPerHost,
+		}
+	}
+	return &http.Transport{
 		// An upstream on this machine is never asked for through a proxy.
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialInMemory(dialer),
+		DialContext:            dialer.DialContext,
 		TLSClientConfig:        c.TLS.Clone(),
 		TLSHandshakeTimeout:    handshakeTimeout(c.ConnectTimeout),
 		ResponseHeaderTimeout:  max(c.ResponseHeaderTimeout, 0),
@@ -81,7 +95,6 @@ func newTransport(c *HTTPConfig, dialer *net.Dialer) *http.Transport {
 		// A stream may be silent for long; a dead connection must not be.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 2 * keepAlive, PingTimeout: keepAlive},
 	}
-	return t
 }
 
 // handshakeTimeout leaves room for the TCP connect within 5 s (docs/contract).
@@ -149,4 +162,6 @@ func check(res *http.Response) error {
 }
 
 // Close closes the connections that are idle. Requests under way go on.
-func (h *HTTP) Close() { h.transport.CloseIdleConnections() }
+func (h *HTTP) Close() {
+	h.transport.(interface{ CloseIdleConnections() }).CloseIdleConnections()
+}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/textproto"
 	"reflect"
@@ -198,32 +197,4 @@ func copyBuffer(stream bool) (buffer []byte, giveBack func()) {
 	}
 	b := large.Get().(*[largeBuffer]byte)
 	return b[:], func() { large.Put(b) }
-}
-
-// dialInMemory makes connections that send a body in memory as it lies there.
-func dialInMemory(d *net.Dialer) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := d.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		return inMemoryConn{c}, nil
-	}
-}
-
-// inMemoryConn saves a body in memory from going through a buffer of 32 KiB that
-// is allocated for it: the transport offers what it has not put behind the header
-// as an *io.LimitedReader of the body.
-type inMemoryConn struct{ net.Conn }
-
-// ReadFrom writes what r holds (io.ReaderFrom).
-func (c inMemoryConn) ReadFrom(r io.Reader) (int64, error) {
-	if limited, ok := r.(*io.LimitedReader); ok {
-		if body, ok := limited.R.(*bytes.Reader); ok && int64(body.Len()) <= limited.N {
-			n, err := body.WriteTo(c.Conn)
-			limited.N -= n
-			return n, err
-		}
-	}
-	return io.Copy(c.Conn, r)
 }

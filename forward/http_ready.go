@@ -56,7 +56,7 @@ func (h *HTTP) probe() error {
 	if !secure {
 		return nil
 	}
-	c := h.transport.TLSClientConfig.Clone()
+	c := h.tls.Clone()
 	if c == nil {
 		c = &tls.Config{}
 	}

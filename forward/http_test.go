@@ -167,24 +167,22 @@ func TestBodiesAreForwardedByteForByte(t *testing.T) {
 
 // countingConn counts the writes of a connection.
 type countingConn struct {
-	net.Conn
+	*net.TCPConn
 	writes *atomic.Int64
 }
 
 func (c countingConn) Write(p []byte) (int, error) {
 	c.writes.Add(1)
-	return c.Conn.Write(p)
+	return c.TCPConn.Write(p)
 }
 
 // count lets h count its dials and writes.
 func count(h *forward.HTTP) (dials, writes *atomic.Int64) {
 	dials, writes = new(atomic.Int64), new(atomic.Int64)
-	dial := h.Transport().DialContext
-	h.Transport().DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	h.Wrap(func(c net.Conn) net.Conn {
 		dials.Add(1)
-		conn, err := dial(ctx, network, addr)
-		return countingConn{conn, writes}, err
-	}
+		return countingConn{c.(*net.TCPConn), writes}
+	})
 	return dials, writes
 }
 

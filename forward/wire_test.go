@@ -1,0 +1,357 @@
+//go:build unix
+
+package forward_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stile-mcp/stile/forward"
+)
+
+const fine = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// rawConn is an upstream's end of a connection.
+type rawConn struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+// request reads a request whole, and reports whether there was one.
+func (c *rawConn) request() bool {
+	r, err := http.ReadRequest(c.in)
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(io.Discard, r.Body)
+	return err == nil
+}
+
+// say sends text as it is.
+func (c *rawConn) say(text string) { _, _ = io.WriteString(c, text) }
+
+// raw is an upstream that does with its nth connection, from 1, what each says.
+func raw(t *testing.T, each func(c *rawConn, n int)) (url string, connections *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	connections = new(atomic.Int64)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			n := int(connections.Add(1))
+			go func() {
+				defer func() { _ = c.Close() }()
+				each(&rawConn{c, bufio.NewReader(c)}, n)
+			}()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return "http://" + l.Addr().String() + "/mcp", connections
+}
+
+// ask sends a request and returns the answer, or why there is none.
+func ask(h *forward.HTTP, r *http.Request) (status int, body string, err error) {
+	w := &failer{ResponseRecorder: httptest.NewRecorder()}
+	defer func() {
+		if p := recover(); p != nil {
+			err = errors.Join(w.err, p.(error))
+		}
+	}()
+	h.ServeHTTP(w, r)
+	return w.Code, w.Body.String(), w.err
+}
+
+// TestIdleConnectionsAreLookedAt has upstreams that spoil a connection after an
+// answer. What they send must never become the answer of the next request.
+func TestIdleConnectionsAreLookedAt(t *testing.T) {
+	for name, after := range map[string]string{
+		"closes":       "",
+		"goes on":      "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged",
+		"a stray byte": "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			spoilt := make(chan struct{})
+			url, connections := raw(t, func(c *rawConn, n int) {
+				for c.request() {
+					c.say(fine)
+					if n == 1 {
+						c.say(after)
+						if after == "" {
+							_ = c.Close()
+						}
+						close(spoilt)
+					}
+				}
+			})
+			h := newHTTP(t, forward.HTTPConfig{URL: url})
+			for i := range 3 {
+				if status, body, err := ask(h, post("x")); status != 200 || body != "ok" || err != nil {
+					t.Errorf("answer %d is %d %q, %v", i+1, status, body, err)
+				}
+				<-spoilt
+			}
+			if n := connections.Load(); n != 2 {
+				t.Errorf("%d connections, want 2", n)
+			}
+		})
+	}
+}
+
+// TestWhatIsSentAgain has an upstream that hangs up on the second request of its
+// first connection.
+func TestWhatIsSentAgain(t *testing.T) {
+	for method, want := range map[string]string{
+		http.MethodGet: "ok", http.MethodDelete: "ok",
+		http.MethodPost: "", // it may have been carried out
+	} {
+		t.Run(method, func(t *testing.T) {
+			var seen atomic.Int64
+			url, _ := raw(t, func(c *rawConn, n int) {
+				for c.request() {
+					if seen.Add(1) == 2 {
+						return
+					}
+					c.say(fine)
+				}
+			})
+			h := newHTTP(t, forward.HTTPConfig{URL: url})
+			if _, _, err := ask(h, post("x")); err != nil {
+				t.Fatal(err)
+			}
+			_, body, err := ask(h, httptest.NewRequest(method, "/", nil))
+			if body != want || (err == nil) != (want != "") {
+				t.Errorf("answered %q, %v", body, err)
+			}
+			if sent := seen.Load(); (sent == 3) != (want != "") {
+				t.Errorf("the upstream saw %d requests", sent)
+			}
+		})
+	}
+}
+
+// TestAnswersBeforeTheBody has upstreams that answer a long body before they have
+// read it: in full, at length, or to close the door.
+func TestAnswersBeforeTheBody(t *testing.T) {
+	long := strings.Repeat("a", 8<<20)
+	t.Run("at length", func(t *testing.T) {
+		url, _ := raw(t, func(c *rawConn, _ int) {
+			c.say(fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(long), long))
+			c.request()
+		})
+		status, body, err := ask(newHTTP(t, forward.HTTPConfig{URL: url}), post(long))
+		if status != 200 || body != long || err != nil {
+			t.Errorf("answered %d with %d bytes, %v", status, len(body), err)
+		}
+	})
+	t.Run("never read", func(t *testing.T) {
+		stop := make(chan struct{})
+		url, connections := raw(t, func(c *rawConn, n int) {
+			if n > 1 {
+				c.request()
+			}
+			c.say("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+			<-stop
+		})
+		defer close(stop)
+		h := newHTTP(t, forward.HTTPConfig{URL: url})
+		for range 2 {
+			if status, body, err := ask(h, post(long)); status != 413 || body != "no" || err != nil {
+				t.Errorf("answered %d %q, %v", status, body, err)
+			}
+		}
+		if n := connections.Load(); n != 2 {
+			t.Errorf("%d connections: one with half a body on it was used again", n)
+		}
+	})
+}
+
+// TestHeadersOfTheAnswer has what may stand before a body.
+func TestHeadersOfTheAnswer(t *testing.T) {
+	early := "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+	for name, c := range map[string]struct {
+		sent, body, err string
+	}{
+		"informational":              {sent: early + early + fine, body: "ok"},
+		"nothing but informational":  {sent: strings.Repeat(early, 5) + fine, err: "informational"},
+		"another protocol":           {sent: "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n", err: "switch protocols"},
+		"no body":                    {sent: "HTTP/1.1 204 No Content\r\n\r\n"},
+		"no HTTP":                    {sent: "SSH-2.0-OpenSSH_9.2\r\n\r\n", err: "malformed"},
+		"two lengths":                {sent: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!", err: "Content-Length"},
+		"a header without end":       {sent: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 300<<10) + "\r\n\r\n", err: "longer than 262144 bytes"},
+		"a header of many lines":     {sent: "HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 60<<10) + "\r\n", err: "longer than 262144 bytes"},
+		"nothing":                    {err: "before it answered"},
+		"half a header":              {sent: "HTTP/1.1 200 OK\r\nContent-Le", err: "within the header"},
+		"half a body":                {sent: "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok", err: "abort"},
+		"half a chunk":               {sent: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nok", err: "abort"},
+		"until the connection's end": {sent: "HTTP/1.1 200 OK\r\n\r\nok", body: "ok"},
+		"of HTTP/1.0":                {sent: "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", body: "ok"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			closed := make(chan struct{}, 2)
+			url, connections := raw(t, func(u *rawConn, _ int) {
+				if u.request() {
+					u.say(c.sent)
+				}
+				_ = u.Close()
+				closed <- struct{}{}
+			})
+			h := newHTTP(t, forward.HTTPConfig{URL: url})
+			for range 2 { // a second one finds nothing left over
+				_, body, err := ask(h, post("x"))
+				switch {
+				case c.err == "" && (err != nil || body != c.body):
+					t.Errorf("answered %q, %v", body, err)
+				case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
+					t.Errorf("error is %v, want %q", err, c.err)
+				}
+				<-closed
+			}
+			if n := connections.Load(); n != 2 {
+				t.Errorf("%d connections, want 2: what was closed cannot be used again", n)
+			}
+		})
+	}
+}
+
+// TestWaitsEnd has what ends the wait for an upstream that says nothing, or no more.
+func TestWaitsEnd(t *testing.T) {
+	gone := errors.New("the client has gone")
+	for name, sent := range map[string]string{
+		"no header": "", "no body": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan error, 1)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			url, _ := raw(t, func(c *rawConn, _ int) {
+				c.request()
+				c.say(sent)
+				cancel(gone)
+				_, err := c.in.ReadByte()
+				ended <- err
+			})
+			_, _, err := ask(newHTTP(t, forward.HTTPConfig{URL: url}), post("x").WithContext(ctx))
+			if sent == "" && !errors.Is(err, gone) || err == nil {
+				t.Errorf("error is %v", err)
+			}
+			if err := <-ended; err == nil {
+				t.Error("the connection was not closed")
+			}
+		})
+	}
+	for name, sent := range map[string]string{"time": "", "time within the header": "HTTP/1.1 200 OK\r\nContent-Le"} {
+		t.Run(name, func(t *testing.T) {
+			url, _ := raw(t, func(c *rawConn, _ int) {
+				for c.request() {
+					c.say(sent) // and no more
+				}
+			})
+			_, _, err := ask(newHTTP(t, forward.HTTPConfig{URL: url, ResponseHeaderTimeout: 20 * time.Millisecond}), post("x"))
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("error is %v", err)
+			}
+		})
+	}
+}
+
+// TestRequestsThatCannotBeSent has what would be read as another request.
+func TestRequestsThatCannotBeSent(t *testing.T) {
+	url, _ := raw(t, func(c *rawConn, _ int) {
+		if c.request() {
+			t.Error("the upstream got a request")
+		}
+	})
+	h := newHTTP(t, forward.HTTPConfig{URL: url})
+	for name, change := range map[string]func(*http.Request){
+		"method":       func(r *http.Request) { r.Method = "GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST" },
+		"header value": func(r *http.Request) { r.Header.Set("X-Note", "a\r\nb: c") },
+		"header name":  func(r *http.Request) { r.Header["X: y\r\nZ"] = []string{"a"} },
+	} {
+		for _, body := range []string{"x", strings.Repeat("x", 1<<20)} {
+			r := post(body)
+			change(r)
+			if _, _, err := ask(h, r); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("%s: error is %v", name, err)
+			}
+		}
+	}
+}
+
+// TestTimeForTheHeaderIsNotForTheBody has a body that takes longer than the header may.
+func TestTimeForTheHeaderIsNotForTheBody(t *testing.T) {
+	const header = 20 * time.Millisecond
+	url, _ := raw(t, func(c *rawConn, _ int) {
+		c.request()
+		c.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+		_ = c.SetReadDeadline(time.Now().Add(3 * header)) // nothing is ever sent
+		_, _ = c.in.ReadByte()
+		c.say("ok")
+	})
+	if _, body, err := ask(newHTTP(t, forward.HTTPConfig{URL: url, ResponseHeaderTimeout: header}), post("x")); body != "ok" || err != nil {
+		t.Errorf("answered %q, %v", body, err)
+	}
+}
+
+// TestIdleConnectionsEnd has connections that are idle for too long, are too many, or
+// whose forwarder has been closed.
+func TestIdleConnectionsEnd(t *testing.T) {
+	for name, end := range map[string]struct {
+		config forward.HTTPConfig
+		then   func(*forward.HTTP)
+	}{
+		"idle for long": {config: forward.HTTPConfig{IdleConnTimeout: time.Millisecond}},
+		"closed":        {then: (*forward.HTTP).Close},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ended := make(chan error, 2)
+			both := make(chan struct{}, 2)
+			url, _ := raw(t, func(c *rawConn, _ int) {
+				c.request()
+				both <- struct{}{}
+				for len(both) < 2 && c.SetReadDeadline(time.Now().Add(time.Millisecond)) == nil {
+					_, _ = c.in.Peek(1) // until both are there
+				}
+				_ = c.SetReadDeadline(time.Time{})
+				c.say(fine)
+				_, err := c.in.ReadByte()
+				ended <- err
+			})
+			end.config.URL = url
+			h := newHTTP(t, end.config)
+			answered := make(chan error)
+			for range 2 {
+				go func() { _, _, err := ask(h, post("x")); answered <- err }()
+			}
+			for range 2 {
+				if err := <-answered; err != nil {
+					t.Error(err)
+				}
+			}
+			if end.then != nil {
+				end.then(h)
+			}
+			for range 2 {
+				if err := <-ended; !errors.Is(err, io.EOF) {
+					t.Errorf("the upstream saw %v, want EOF", err)
+				}
+			}
+		})
+	}
+}
