@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"strings"
@@ -27,6 +28,32 @@ func (a answer) line() string {
 	s := fmt.Sprintf("%s answered %d", a.method, a.status)
 	if t := a.header.Get("Content-Type"); t != "" {
 		s += " " + clean(t, 60)
+	}
+	return s
+}
+
+// ok reports whether a JSON-RPC result came.
+func (a answer) ok() bool {
+	m := a.rpc()
+	return a.status == http.StatusOK && m != nil && m.Error == nil
+}
+
+// code is that of the JSON-RPC error that came, 0 for none.
+func (a answer) code() int {
+	if m := a.rpc(); m != nil && m.Error != nil {
+		return m.Error.Code
+	}
+	return 0
+}
+
+// told is the answer in a few words, with the challenge and the code of an error.
+func (a answer) told() string {
+	s := a.line()
+	if c := a.code(); c != 0 {
+		s += fmt.Sprintf(", JSON-RPC error %d", c)
+	}
+	if values := a.header.Values("WWW-Authenticate"); len(values) > 0 {
+		s += ", WWW-Authenticate: " + strings.Join(values, " | ")
 	}
 	return s
 }
@@ -64,8 +91,8 @@ func (a answer) rpc() *rpcMessage {
 	return nil
 }
 
-// ask sends one request and reads its answer. A stream is read until its first
-// response or the timeout.
+// ask sends one request to the endpoint and reads its answer. A stream is read until
+// its first response or the timeout.
 func (v *visit) ask(method string, h http.Header, body []byte) (answer, error) {
 	return v.askAt(v.endpoint.String(), method, h, body)
 }
@@ -77,6 +104,11 @@ func (v *visit) askAt(address, method string, h http.Header, body []byte) (answe
 	if err != nil {
 		return answer{}, err
 	}
+	return send(v.http, r, h)
+}
+
+// send sends a request with these headers. Host among them is the name to ask under.
+func send(client *http.Client, r *http.Request, h http.Header) (answer, error) {
 	for name, values := range h {
 		r.Header[name] = values
 	}
@@ -85,12 +117,12 @@ func (v *visit) askAt(address, method string, h http.Header, body []byte) (answe
 		r.Header.Del("Host")
 	}
 	r.Header.Set("User-Agent", "stile-doctor")
-	resp, err := v.http.Do(r)
+	resp, err := client.Do(r)
 	if err != nil {
 		return answer{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	a := answer{method: method, status: resp.StatusCode, header: resp.Header}
+	a := answer{method: r.Method, status: resp.StatusCode, header: resp.Header}
 	a.read(resp.Body)
 	return a, nil
 }
@@ -117,7 +149,6 @@ type rpcRequest struct {
 	Method string
 	Name   string // what Mcp-Name says; empty for none
 	Params map[string]any
-	modern bool
 }
 
 // Revisions that the messages are of.
@@ -145,14 +176,22 @@ func (m rpcRequest) headers() http.Header {
 
 func self() map[string]any { return map[string]any{"name": "stile-doctor", "version": "1"} }
 
+// jsonHeaders are what every POST of MCP has.
+func jsonHeaders() http.Header {
+	return http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
+}
+
 // initialize opens a session of the 2025 revisions.
-func (v *visit) initialize() rpcRequest {
+func initialize() rpcRequest {
 	return rpcRequest{Method: "initialize", Params: map[string]any{
 		"protocolVersion": legacyVersion, "capabilities": map[string]any{}, "clientInfo": self()}}
 }
 
+// ping is the least that can be asked in a session of the 2025 revisions.
+func ping() rpcRequest { return rpcRequest{Method: "ping", Params: map[string]any{}} }
+
 // modern is a request of 2026-07-28.
-func (v *visit) modern(method string, params map[string]any) rpcRequest {
+func modern(method string, params map[string]any) rpcRequest {
 	if params == nil {
 		params = map[string]any{}
 	}
@@ -161,15 +200,20 @@ func (v *visit) modern(method string, params map[string]any) rpcRequest {
 		"io.modelcontextprotocol/clientInfo":         self(),
 		"io.modelcontextprotocol/clientCapabilities": map[string]any{},
 	}
-	return rpcRequest{Method: method, Params: params, modern: true}
+	return rpcRequest{Method: method, Params: params}
 }
 
 // post sends a message with the headers of the transport and those in extra, which
 // win.
-func (v *visit) post(m rpcRequest, extra http.Header) (answer, error) {
-	h := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
-	for name, values := range extra {
-		h[name] = values
+func (v *visit) post(m rpcRequest, extra ...http.Header) (answer, error) {
+	return v.ask(http.MethodPost, joined(append([]http.Header{jsonHeaders()}, extra...)...), m.bytes())
+}
+
+// joined are all headers; later ones win.
+func joined(headers ...http.Header) http.Header {
+	all := http.Header{}
+	for _, h := range headers {
+		maps.Copy(all, h)
 	}
-	return v.ask(http.MethodPost, h, m.bytes())
+	return all
 }

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -38,6 +39,7 @@ func (v *visit) asBrowser() {
 		v.find("preflight-refused", a.line())
 	default:
 		v.judgePreflight(a)
+		v.judgeAnswerToPage()
 	}
 	v.judgeOrigin()
 }
@@ -47,52 +49,87 @@ func allowsOrigin(h http.Header) bool {
 	return got == "*" || got == pageOrigin
 }
 
+// allowsHeader reports whether a preflight lets a header through. The wildcard does
+// not stand for Authorization (Fetch §3.3.5).
+func allowsHeader(h http.Header, name string) bool {
+	allowed := members(h, "Access-Control-Allow-Headers")
+	return slices.Contains(allowed, name) || slices.Contains(allowed, "*") && name != "authorization"
+}
+
+// members are the members of a header that is a list, in small letters.
+func members(h http.Header, name string) []string {
+	all := strings.Split(strings.ToLower(strings.Join(h.Values(name), ",")), ",")
+	for i := range all {
+		all[i] = strings.TrimSpace(all[i])
+	}
+	return all
+}
+
 func (v *visit) judgePreflight(a answer) {
-	allowed := strings.ToLower(a.header.Get("Access-Control-Allow-Headers"))
 	for _, name := range preflighted {
-		wildcard := strings.Contains(allowed, "*") && name != "authorization" // Fetch §4.8
-		if !wildcard && !strings.Contains(allowed, name) {
-			v.find("preflight-headers", name+" is missing in Access-Control-Allow-Headers: "+allowed)
+		if !allowsHeader(a.header, name) {
+			v.find("preflight-headers", name+" is missing in Access-Control-Allow-Headers: "+list(a.header.Values("Access-Control-Allow-Headers")))
 			break
 		}
 	}
-	if a.header.Get("Access-Control-Allow-Origin") == pageOrigin && a.header.Get("Access-Control-Allow-Credentials") == "true" {
-		v.find("cors-credentials", "Access-Control-Allow-Origin mirrors "+pageOrigin+" with credentials")
+	v.judgeCredentials(a)
+	a, err := v.ask(http.MethodOptions, http.Header{"Origin": {pageOrigin}, "Access-Control-Request-Method": {http.MethodDelete},
+		"Access-Control-Request-Headers": {"authorization,mcp-protocol-version,mcp-session-id"}}, nil)
+	if m := members(a.header, "Access-Control-Allow-Methods"); err == nil && !slices.Contains(m, "delete") && !slices.Contains(m, "*") {
+		v.find("preflight-methods", "Access-Control-Allow-Methods for DELETE: "+list(a.header.Values("Access-Control-Allow-Methods")))
 	}
-	got, err := v.post(v.initialize(), http.Header{"Origin": {pageOrigin}})
-	if err != nil || got.status == http.StatusForbidden {
+}
+
+func (v *visit) judgeCredentials(a answer) {
+	origin := a.header.Get("Access-Control-Allow-Origin")
+	if a.header.Get("Access-Control-Allow-Credentials") == "true" {
+		if origin == "*" {
+			v.find("cors-star-credentials", "Access-Control-Allow-Origin: * with Access-Control-Allow-Credentials: true")
+		} else {
+			v.find("cors-credentials", "Access-Control-Allow-Origin mirrors "+pageOrigin+" with credentials")
+		}
+	}
+	if origin == pageOrigin && !slices.Contains(members(a.header, "Vary"), "origin") && !slices.Contains(members(a.header, "Vary"), "*") {
+		v.find("cors-no-vary", "Access-Control-Allow-Origin: "+origin+", Vary: "+list(a.header.Values("Vary")))
+	}
+}
+
+// judgeAnswerToPage looks at what a page may read of a refusal.
+func (v *visit) judgeAnswerToPage() {
+	a, err := v.post(initialize(), http.Header{"Origin": {pageOrigin}})
+	if err != nil || a.status == http.StatusForbidden {
 		return
 	}
-	open := strings.ToLower(strings.Join(got.header.Values("Access-Control-Expose-Headers"), ","))
-	for _, name := range exposed {
-		if !strings.Contains(open, strings.ToLower(name)) && open != "*" {
-			v.find("cors-expose", name+" is missing in Access-Control-Expose-Headers of the "+http.StatusText(got.status)+": "+list(got.header.Values("Access-Control-Expose-Headers")))
-			break
-		}
+	if !allowsOrigin(a.header) {
+		v.find("cors-expose", a.line()+" to a page has no Access-Control-Allow-Origin")
+		return
 	}
-	if !allowsOrigin(got.header) {
-		v.find("cors-expose", got.line()+" to a page has no Access-Control-Allow-Origin")
+	open := members(a.header, "Access-Control-Expose-Headers")
+	for _, name := range exposed {
+		// The wildcard serves, since no cookies are sent.
+		if !slices.Contains(open, strings.ToLower(name)) && !slices.Contains(open, "*") {
+			v.find("cors-expose", name+" is missing in Access-Control-Expose-Headers of the "+http.StatusText(a.status)+": "+list(a.header.Values("Access-Control-Expose-Headers")))
+			return
+		}
 	}
 }
 
 // judgeOrigin asks as a hostile page and under a hostile name would (REQ-20).
 func (v *visit) judgeOrigin() {
-	h := http.Header{"Origin": {hostileOrigin}}
-	if v.options.Token != "" {
-		h.Set("Authorization", "Bearer "+v.options.Token)
-	}
-	a, err := v.post(v.initialize(), h)
+	a, err := v.post(initialize(), http.Header{"Origin": {hostileOrigin}}, v.credentials())
 	switch {
 	case err != nil:
 	case a.status == http.StatusForbidden && a.header.Get("WWW-Authenticate") != "":
-		v.find("origin-challenged", a.line()+" "+a.header.Get("WWW-Authenticate"))
+		v.find("origin-challenged", a.told())
 	case a.status != http.StatusForbidden && v.local:
 		v.find("origin-unchecked", a.line()+" to Origin "+hostileOrigin)
+	case a.status != http.StatusForbidden:
+		v.find("origin-any", a.line()+" to Origin "+hostileOrigin)
 	}
 	if !v.local {
 		return // the name is the load balancer's business
 	}
-	a, err = v.post(v.initialize(), http.Header{"Host": {"attacker.example"}})
+	a, err = v.post(initialize(), http.Header{"Host": {"attacker.example"}})
 	if err == nil && (a.status == http.StatusOK || a.status == http.StatusUnauthorized) {
 		v.find("host-unchecked", a.line()+" to Host attacker.example")
 	}

@@ -4,15 +4,17 @@
 // It reaches the server without a token, reads the challenge and the metadata in
 // every place clients look, then the authorization server's, and holds them against
 // the specification (REQ-nn) and against what real clients trip over (DES-nn). With
-// a token it goes on: audience, lists, header checks, and, on an operation that the
-// caller names, the step-up.
+// a token, its own or of a login, it goes on: audience, sessions, header checks, and,
+// on an operation that the caller names, the step-up.
 //
 // Nothing that could change the server's state is sent unless Options.Call names
-// it: without one, the messages are initialize, server/discover, ping, the lists,
-// and requests that must be refused.
+// it: without one, the messages are initialize, server/discover, ping, the list of
+// tools, and requests that must be refused or name what does not exist. A login
+// registers a client at the authorization server, as every client does.
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -22,6 +24,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/stile-mcp/stile/internal/fetch"
@@ -37,13 +40,19 @@ type Options struct {
 	// Token is an access token to go on with, such as of a first login. Optional.
 	// It is sent to URL only and stands in no finding.
 	Token string
+	// Login logs in, to go on with the token it brings. Optional; not with Token.
+	Login *Login
 	// Call is an operation that the token has no right to yet. It is sent, twice,
-	// with the token; where the server does not refuse it, it runs. Optional.
+	// with the token, and with Login once more after the step-up; where the server
+	// does not refuse it, it runs. Optional.
 	Call *Call
 	// Timeout bounds each request. Default DefaultTimeout.
 	Timeout time.Duration
 	// RootCAs are who may vouch for the servers. Default: the system's.
 	RootCAs *x509.CertPool
+
+	// dial replaces the network, for tests of what is done on other machines only.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Call names an operation, as the Mcp-Method and Mcp-Name headers do.
@@ -53,7 +62,8 @@ type Call struct {
 	Args   json.RawMessage // a JSON object; nil for none
 }
 
-// Examine looks at a server, for at most about two minutes. Its error says that
+// Examine looks at a server, for a few minutes at most beside the time that people take
+// to log in. Its error says that
 // there was nothing to look at: a URL that cannot be asked or a host that does not
 // answer; all else is in the report. It is safe for concurrent use.
 func Examine(ctx context.Context, o Options) (Report, error) {
@@ -61,9 +71,10 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("%s: %w", o.URL, err)
 	}
-	if o.Timeout == 0 {
-		o.Timeout = DefaultTimeout
+	if o.Login != nil && (o.Login.Person == nil || o.Token != "") {
+		return Report{}, errors.New("doctor: a login needs a Person, and no Token beside it")
 	}
+	o.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
 	v := newVisit(ctx, endpoint, o)
 	defer v.close()
 	if err := v.reach(); err != nil {
@@ -75,9 +86,16 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 	}
 	v.asBrowser()
 	v.asStranger()
-	if o.Token != "" {
+	v.logIn()
+	if v.options.Token != "" {
 		v.asHolder()
+		v.barred = v.firstOf(keepOut)
 		v.stepUp()
+	} else {
+		v.barred = v.firstOf(keepOut)
+		if o.Login == nil && v.challenged() {
+			v.notTried("What a login brings, and the step-up: --login logs in in a browser, --token-file takes a token.")
+		}
 	}
 	v.judgeClients()
 	return v.report, nil
@@ -89,20 +107,26 @@ type visit struct {
 	options  Options
 	endpoint *url.URL
 	local    bool // the endpoint is on loopback
+	private  bool // or on a network of the person's own
 	http     *http.Client
 	fetch    *fetch.Client
 	report   Report
 
-	first    answer // to initialize without a token
-	wall     *wall  // the challenge of the first 401
-	metadata *resourceMetadata
-	servers  []issuerMetadata
-	refusal  *wall // the challenge of the operation, with the token
-	held     []string
+	first     answer // to initialize without a token
+	wall      *wall  // the challenge of the first 401
+	metadata  *resourceMetadata
+	servers   []issuerMetadata
+	barred    string // the finding that keeps clients from their first login
+	inside    bool   // the token opens the door
+	refusal   *wall  // the challenge of the operation, with the token
+	held      []string
+	visitor   *visitor // who has logged in
+	refreshed string   // what a refresh came to under the challenge: none, refused, same
 }
 
 func newVisit(ctx context.Context, endpoint *url.URL, o Options) *visit {
 	local := fetch.IsLoopback(endpoint.Hostname())
+	private := local || o.dial == nil && isPrivate(ctx, endpoint.Hostname())
 	transport := &http.Transport{
 		Proxy:              http.ProxyFromEnvironment,
 		DialContext:        (&net.Dialer{Timeout: o.Timeout}).DialContext,
@@ -110,14 +134,17 @@ func newVisit(ctx context.Context, endpoint *url.URL, o Options) *visit {
 		DisableCompression: true,
 		ForceAttemptHTTP2:  true,
 	}
+	if o.dial != nil {
+		transport.DialContext = o.dial
+	}
 	return &visit{
-		ctx: ctx, options: o, endpoint: endpoint, local: local,
+		ctx: ctx, options: o, endpoint: endpoint, local: local, private: private,
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse // clients do not carry a token elsewhere
 		}},
 		// What a server names is fetched under the rules for strangers, unless the
 		// person examines a server of their own network.
-		fetch:  fetch.New(fetch.Options{AllowLoopbackHTTP: local, AllowPrivate: local || isPrivate(ctx, endpoint.Hostname()), RootCAs: o.RootCAs, Timeout: o.Timeout}),
+		fetch:  fetch.New(fetch.Options{AllowLoopbackHTTP: local, AllowPrivate: private, RootCAs: o.RootCAs, Proxy: http.ProxyFromEnvironment, Timeout: o.Timeout}),
 		report: Report{URL: endpoint.String()},
 	}
 }
@@ -142,7 +169,7 @@ func isPrivate(ctx context.Context, host string) bool {
 
 // reach asks without a token, as clients do first.
 func (v *visit) reach() error {
-	a, err := v.post(v.initialize(), nil)
+	a, err := v.post(initialize())
 	if err != nil {
 		return fmt.Errorf("%s does not answer: %w", v.endpoint.Host, rootCause(err))
 	}
@@ -174,7 +201,9 @@ func (v *visit) judgeFirst(a answer) {
 		v.wall = v.readChallenge(a)
 		v.judgeFirstChallenge()
 	case a.status == http.StatusForbidden:
-		v.find("first-403", a.line())
+		v.find("first-403", a.told())
+	case a.status/100 == 3:
+		v.find("redirect", a.line()+" Location: "+a.header.Get("Location"))
 	case a.status == http.StatusOK && a.rpc() != nil:
 		v.find("open", a.line())
 	default:
@@ -184,8 +213,7 @@ func (v *visit) judgeFirst(a answer) {
 
 // judgeProbe looks at what clients meet that try with GET or HEAD (DES-20).
 func (v *visit) judgeProbe(method string) {
-	h := http.Header{"Accept": {"text/event-stream"}}
-	a, err := v.ask(method, h, nil)
+	a, err := v.ask(method, http.Header{"Accept": {"text/event-stream"}}, nil)
 	switch {
 	case err != nil:
 		v.find("probe-"+method, err.Error())
@@ -193,18 +221,28 @@ func (v *visit) judgeProbe(method string) {
 		v.find("probe-"+method, a.line())
 	case len(a.header.Values("WWW-Authenticate")) == 0:
 		v.find("probe-"+method, a.line()+" without WWW-Authenticate")
+	default:
+		v.judgeSameChallenge(a)
 	}
 }
 
 // judgeDiscover looks at how a client of 2026-07-28 is met.
 func (v *visit) judgeDiscover() {
-	m := v.modern("server/discover", nil)
+	m := modern("server/discover", nil)
 	a, err := v.post(m, m.headers())
-	if err != nil {
+	switch {
+	case err != nil:
 		v.find("discover", err.Error())
-		return
-	}
-	if a.status != http.StatusUnauthorized {
+	case a.status != http.StatusUnauthorized:
 		v.find("discover", a.line())
+	default:
+		v.judgeSameChallenge(a)
+	}
+}
+
+// judgeSameChallenge wants every way in to show the same challenge.
+func (v *visit) judgeSameChallenge(a answer) {
+	if got := a.header.Values("WWW-Authenticate"); !slices.Equal(got, v.wall.values) {
+		v.find("probe-differs", a.told()+"; to initialize: "+v.wall.header())
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 
@@ -25,17 +26,20 @@ type patient struct {
 	url    string // of the endpoint
 	origin string
 	issuer *stiletest.Issuer
-	token  string // of a first login: notes:read
+	token  string  // of a first login: notes:read
+	person *person // logs in instead, where it is set
 
 	// before may answer in the server's place; after sees and changes its answer.
 	before func(w http.ResponseWriter, r *http.Request) bool
 	after  func(r *http.Request, a *httptest.ResponseRecorder)
+	// options, where it is set, changes how it is looked at.
+	options func(t *testing.T, o doctor.Options) doctor.Options
 }
 
-// newPatient puts a real gateway in front of the notes server.
-func newPatient(t *testing.T) *patient {
+// newPatient puts a real gateway in front of the notes server, with an issuer.
+func newPatient(t *testing.T, o stiletest.IssuerOptions) *patient {
 	t.Helper()
-	p := &patient{issuer: stiletest.NewIssuerServer(t, stiletest.IssuerOptions{})}
+	p := &patient{issuer: stiletest.NewIssuerServer(t, o)}
 	notes := stiletest.NewNotes(stiletest.NotesOptions{})
 	t.Cleanup(func() { notes.Close() })
 	var gateway http.Handler
@@ -54,7 +58,10 @@ func newPatient(t *testing.T) *patient {
 		w.WriteHeader(a.Code)
 		_, _ = w.Write(a.Body.Bytes())
 	}))
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.CloseClientConnections() // those that were sent too much linger
+		server.Close()
+	})
 	p.origin, p.url = server.URL, server.URL+"/mcp"
 	gateway = newGateway(t, server.URL, p.issuer, notes)
 	p.token = p.issuer.Token(stiletest.Claims{Scope: "notes:read", Audience: []string{p.url}})
@@ -90,8 +97,15 @@ func newGateway(t *testing.T, public string, issuer *stiletest.Issuer, upstream 
 
 func (p *patient) examine(t *testing.T) doctor.Report {
 	t.Helper()
-	r, err := doctor.Examine(t.Context(), doctor.Options{URL: p.url, Token: p.token,
-		Call: &doctor.Call{Method: "tools/call", Target: "delete_note", Args: json.RawMessage(`{"id":"1"}`)}})
+	o := doctor.Options{URL: p.url, Token: p.token,
+		Call: &doctor.Call{Method: "tools/call", Target: "delete_note", Args: json.RawMessage(`{"id":"1"}`)}}
+	if p.person != nil {
+		o.Token, o.Login = "", &doctor.Login{Person: p.person}
+	}
+	if p.options != nil {
+		o = p.options(t, o)
+	}
+	r, err := doctor.Examine(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +121,7 @@ func ids(r doctor.Report) []string {
 }
 
 func TestStileIsWell(t *testing.T) {
-	p := newPatient(t)
+	p := newPatient(t, stiletest.IssuerOptions{})
 	r := p.examine(t)
 	for _, f := range r.Findings {
 		if f.Severity > doctor.Note {
@@ -116,6 +130,9 @@ func TestStileIsWell(t *testing.T) {
 	}
 	for _, v := range r.Clients {
 		want := map[string]string{"U": "yes", "O": "yes", "R": "perhaps", "N": "no"}[v.Class]
+		if strings.Contains(v.Who, "Codex") {
+			want = "perhaps" // the issuer lists no scopes
+		}
 		if v.Finish != want {
 			t.Errorf("class %s: %s (%s), want %s", v.Class, v.Finish, v.Why, want)
 		}
@@ -124,7 +141,7 @@ func TestStileIsWell(t *testing.T) {
 
 // The report is read in a terminal, in scripts and in issues.
 func TestReportIsWritten(t *testing.T) {
-	p := newPatient(t)
+	p := newPatient(t, stiletest.IssuerOptions{})
 	hostile := metadata(`"resource":"`, `"resource":"\u001b[2J|\u202e`+"`")
 	hostile(p)
 	spoilMetadata := p.after
@@ -137,11 +154,6 @@ func TestReportIsWritten(t *testing.T) {
 	var text, md bytes.Buffer
 	if err := errors.Join(r.WriteText(&text, false), r.WriteMarkdown(&md)); err != nil {
 		t.Fatal(err)
-	}
-	for line := range strings.Lines(text.String()) {
-		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > doctor.Width {
-			t.Errorf("%d columns: %s", n, line)
-		}
 	}
 	for _, want := range []string{"error   a comma after Bearer", "challenge-comma", "go-sdk", "RFC 9110 section 11.6.1", "Could they finish?", "errors"} {
 		if !strings.Contains(text.String(), want) {
@@ -165,6 +177,21 @@ func TestReportIsWritten(t *testing.T) {
 	}
 }
 
+// fits wants the report to fill no more than the columns of a terminal; lines to be
+// copied are as long as they are.
+func fits(t *testing.T, r doctor.Report) {
+	t.Helper()
+	var text bytes.Buffer
+	if err := r.WriteText(&text, false); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(text.String()) {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > doctor.Width && !strings.HasPrefix(line, "    ") {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
 func TestNothingToExamine(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
@@ -177,17 +204,37 @@ func TestNothingToExamine(t *testing.T) {
 
 // Without Call nothing is sent that could change anything.
 func TestOnlyHarmlessMessagesAreSent(t *testing.T) {
-	p := newPatient(t)
-	harmless := []string{"initialize", "server/discover", "ping", "tools/list"}
+	p := newPatient(t, stiletest.IssuerOptions{})
+	harmless := []string{"initialize", "notifications/initialized", "server/discover", "ping", "tools/list", "stile-doctor/nothing"}
+	var mu sync.Mutex
+	sent := map[string]int{}
 	p.before = func(_ http.ResponseWriter, r *http.Request) bool {
-		var m struct{ Method string }
-		if r.Method == http.MethodPost && json.Unmarshal([]byte(peek(r)), &m) == nil && !slices.Contains(harmless, m.Method) {
+		var m struct {
+			Method string
+			Params struct{ Name string }
+		}
+		if r.Method != http.MethodPost || r.ContentLength > 1<<20 || json.Unmarshal([]byte(peek(r)), &m) != nil {
+			return false
+		}
+		mu.Lock()
+		sent[m.Method]++
+		mu.Unlock()
+		if !slices.Contains(harmless, m.Method) && m.Params.Name != "stile-doctor-nothing" {
 			t.Errorf("sent %s", m.Method)
 		}
 		return false
 	}
-	if _, err := doctor.Examine(t.Context(), doctor.Options{URL: p.url, Token: p.token}); err != nil {
+	r, err := doctor.Examine(t.Context(), doctor.Options{URL: p.url, Token: p.token})
+	if err != nil {
 		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(r.NotTried, func(s string) bool { return strings.Contains(s, "--call") }) {
+		t.Errorf("does not say how to try a step-up: %v", r.NotTried)
+	}
+	for _, m := range append(harmless, "prompts/get") {
+		if sent[m] == 0 {
+			t.Errorf("%s was not sent: the test sees nothing", m)
+		}
 	}
 }
 
@@ -331,7 +378,6 @@ var spoiled = map[string]func(p *patient){
 			return serve(w, r)
 		}
 	},
-	"provider": issuer(func(p *patient) string { return p.origin + "/realms/acme" }, nil),
 
 	"preflight-401": func(p *patient) {
 		p.before = refuse(func(r *http.Request) bool { return r.Method == http.MethodOptions }, http.StatusUnauthorized)
@@ -467,18 +513,24 @@ var spoiled = map[string]func(p *patient){
 }
 
 func TestEachThingThatIsWrongIsFound(t *testing.T) {
+	for _, more := range []map[string]func(*patient){spoiledMessages, spoiledLogins} {
+		maps.Copy(spoiled, more)
+	}
 	for _, id := range doctor.IDs() {
 		t.Run(id, func(t *testing.T) {
+			t.Parallel()
 			spoil := spoiled[id]
 			if spoil == nil {
 				t.Fatal("no test spoils a server so that this is found")
 			}
-			p := newPatient(t)
+			p := newPatient(t, issuerOptions[id])
 			spoil(p)
-			f := contains(t, p.examine(t), id)
+			r := p.examine(t)
+			f := contains(t, r, id)
 			if f.Title == "" || f.Mend == "" || f.Seen == "" || len(f.Rule) == 0 {
 				t.Errorf("says too little: %+v", f)
 			}
+			fits(t, r)
 		})
 	}
 	for id := range spoiled {

@@ -2,29 +2,22 @@ package doctor
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/stile-mcp/stile/doctor/provider"
 	"github.com/stile-mcp/stile/internal/fetch"
 )
 
-// issuerMetadata is an authorization server's document (RFC 8414 §2, OpenID
-// Connect Discovery §3), as far as clients read it.
+// issuerMetadata is a document of an authorization server and where it was.
 type issuerMetadata struct {
-	Issuer        string   `json:"issuer"`
-	Authorization string   `json:"authorization_endpoint"`
-	Token         string   `json:"token_endpoint"`
-	Registration  string   `json:"registration_endpoint"`
-	Challenges    []string `json:"code_challenge_methods_supported"`
-	Grants        []string `json:"grant_types_supported"`
-	Scopes        []string `json:"scopes_supported"`
-	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
-	Iss           bool     `json:"authorization_response_iss_parameter_supported"`
-	CIMD          bool     `json:"client_id_metadata_document_supported"`
+	provider.Metadata
 
 	at    string
 	asked string // the identifier that was followed
+	oauth bool   // it stood where RFC 8414 §3.1 puts it
 }
 
 // readIssuers reads the documents of the authorization servers.
@@ -45,32 +38,70 @@ func (v *visit) readIssuers() {
 		if m := v.getIssuer(issuer); m != nil {
 			v.servers = append(v.servers, *m)
 			v.judgeIssuer(m)
+			v.judgeIssuerForPages(m)
 			v.judgeProvider(m)
 		}
 	}
 }
 
-// getIssuer fetches the document from the first place that has it.
+// getIssuer fetches the document from every place that clients look in, and answers
+// the one that they find first (REQ-70).
 func (v *visit) getIssuer(issuer string) *issuerMetadata {
-	var whys []string
+	var (
+		found []*issuerMetadata
+		whys  []string
+	)
 	for i, at := range fetch.IssuerMetadata(issuer) {
 		got, err := v.fetch.GetJSON(v.ctx, at)
+		m := &issuerMetadata{at: at, asked: issuer, oauth: i == 0}
+		if err == nil {
+			err = json.Unmarshal(got.Body, m)
+		}
 		if err != nil {
 			whys = append(whys, at+": "+err.Error())
 			continue
 		}
-		m := &issuerMetadata{at: at, asked: issuer}
-		if err := json.Unmarshal(got.Body, m); err != nil {
-			whys = append(whys, at+": "+err.Error())
-			continue
-		}
-		if i == 3 {
+		if i == 3 && len(found) == 0 {
 			v.find("issuer-appended", at)
 		}
-		return m
+		found = append(found, m)
 	}
-	v.find("issuer-unreachable", strings.Join(whys, "; "))
-	return nil
+	if len(found) == 0 {
+		v.find("issuer-unreachable", strings.Join(whys, "; "))
+		return nil
+	}
+	first := found[0]
+	if !first.oauth && strings.Contains(first.at, "openid-configuration") {
+		v.find("issuer-only-openid", first.at)
+	}
+	for _, other := range found[1:] {
+		if what := first.differsFrom(other); what != "" {
+			v.find("issuer-documents-differ", what+": "+first.at+" and "+other.at)
+			break
+		}
+	}
+	return first
+}
+
+// differsFrom names what two documents of one issuer do not agree on.
+func (m *issuerMetadata) differsFrom(o *issuerMetadata) string {
+	switch {
+	case m.Issuer != o.Issuer:
+		return "issuer"
+	case m.Authorization != o.Authorization:
+		return "authorization_endpoint"
+	case m.Token != o.Token:
+		return "token_endpoint"
+	case m.Registration != o.Registration:
+		return "registration_endpoint"
+	case slices.Contains(m.Challenges, "S256") != slices.Contains(o.Challenges, "S256"):
+		return "code_challenge_methods_supported"
+	case m.Iss != o.Iss:
+		return "authorization_response_iss_parameter_supported"
+	case m.CIMD != o.CIMD:
+		return "client_id_metadata_document_supported"
+	}
+	return ""
 }
 
 // judgeIssuer holds the document against what clients insist on.
@@ -93,19 +124,51 @@ func (v *visit) judgeIssuer(m *issuerMetadata) {
 	if len(m.AuthMethods) > 0 && !slices.Contains(m.AuthMethods, "none") {
 		v.find("issuer-no-public-clients", m.at+": token_endpoint_auth_methods_supported "+list(m.AuthMethods))
 	}
-	for name, endpoint := range map[string]string{"authorization_endpoint": m.Authorization, "token_endpoint": m.Token} {
-		u, err := url.Parse(endpoint)
-		if endpoint == "" || err != nil || u.Scheme != "https" && !(u.Scheme == "http" && fetch.IsLoopback(u.Hostname())) {
-			v.find("issuer-endpoint", name+` "`+endpoint+`" at `+m.at)
-		}
+	if len(m.Grants) > 0 && !slices.Contains(m.Grants, "authorization_code") || len(m.ResponseTypes) > 0 && !slices.Contains(m.ResponseTypes, "code") {
+		v.find("issuer-no-code", m.at+": grant_types_supported "+list(m.Grants)+", response_types_supported "+list(m.ResponseTypes))
 	}
-	if len(m.Scopes) > 0 && v.metadata != nil {
+	if len(m.Resources) > 0 && !slices.Contains(m.Resources, v.metadata.Resource) {
+		v.find("issuer-resource-unlisted", m.at+": protected_resources "+list(m.Resources))
+	}
+	v.judgeEndpoints(m)
+	if len(m.Scopes) > 0 {
 		for _, s := range v.metadata.ScopesSupported {
 			if !slices.Contains(m.Scopes, s) {
 				v.find("issuer-lacks-scope", s+" is not in scopes_supported at "+m.at)
 			}
 		}
 	}
+}
+
+func (v *visit) judgeEndpoints(m *issuerMetadata) {
+	for _, one := range []struct{ name, endpoint string }{{"authorization_endpoint", m.Authorization}, {"token_endpoint", m.Token}, {"registration_endpoint", m.Registration}} {
+		if one.name == "registration_endpoint" && one.endpoint == "" {
+			continue
+		}
+		u, err := url.Parse(one.endpoint)
+		if one.endpoint == "" || err != nil || u.Scheme != "https" && !(u.Scheme == "http" && fetch.IsLoopback(u.Hostname())) {
+			v.find("issuer-endpoint", one.name+` "`+one.endpoint+`" at `+m.at)
+		}
+	}
+}
+
+// judgeIssuerForPages asks for the document as a page would.
+func (v *visit) judgeIssuerForPages(m *issuerMetadata) {
+	got, err := v.fetch.GetWith(v.ctx, m.at, asPage("application/json"))
+	if err == nil && got.Status == http.StatusOK && !allowsOrigin(got.Header) {
+		v.find("issuer-no-cors", m.at)
+	}
+}
+
+// judgeProvider says what a known provider lacks, and what makes up for it.
+func (v *visit) judgeProvider(m *issuerMetadata) {
+	p := provider.Recognise(m.asked, m.Metadata)
+	if p == nil || v.report.Provider != nil {
+		return
+	}
+	issuer := clean(m.asked, 300)
+	v.report.Provider = &Provider{Name: p.Name, Lacks: append(provider.Lacks(m.Metadata, m.oauth), p.Beyond...),
+		Setup: p.Setup, Config: p.Config(issuer), Direct: p.Direct(issuer)}
 }
 
 func list(s []string) string {

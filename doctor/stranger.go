@@ -14,10 +14,11 @@ func (v *visit) asStranger() {
 	}
 	v.judgeWrongToken()
 	v.judgeStrangeForms()
+	v.judgeStrangersBody()
 }
 
 func (v *visit) judgeWrongToken() {
-	a, err := v.post(v.initialize(), http.Header{"Authorization": {"Bearer " + wrongToken}})
+	a, err := v.post(initialize(), http.Header{"Authorization": {"Bearer " + wrongToken}})
 	if err != nil {
 		v.find("wrong-token-status", err.Error())
 		return
@@ -45,19 +46,14 @@ func (v *visit) judgeStrangeForms() {
 	}{
 		{"scheme-accepted", "", http.Header{"Authorization": {"Basic c3RpbGU6c3RpbGU="}}},
 		{"query-token", "access_token=" + wrongToken, nil},
-		{"session-before-token", "", http.Header{"Mcp-Session-Id": {"stile-doctor-no-session"}, "Mcp-Protocol-Version": {legacyVersion}}},
+		{"session-before-token", "", legacy(unknownSession, nil)},
 	}
-	m := rpcRequest{Method: "ping", Params: map[string]any{}}
 	for _, f := range forms {
 		u := *v.endpoint
 		if f.query != "" {
 			u.RawQuery = f.query
 		}
-		h := http.Header{"Content-Type": {"application/json"}, "Accept": {"application/json, text/event-stream"}}
-		for name, values := range f.h {
-			h[name] = values
-		}
-		a, err := v.askAt(u.String(), http.MethodPost, h, m.bytes())
+		a, err := v.askAt(u.String(), http.MethodPost, joined(jsonHeaders(), f.h), ping().bytes())
 		if err != nil || a.status == http.StatusUnauthorized || f.id != "session-before-token" && a.status == http.StatusBadRequest {
 			continue
 		}

@@ -148,7 +148,7 @@ func (v *visit) judgeFirstChallenge() {
 	if w.get("error") != "" {
 		v.find("challenge-error-without-token", w.header())
 	}
-	again, err := v.post(v.initialize(), nil)
+	again, err := v.post(initialize())
 	if err == nil && again.status == v.first.status && !slices.Equal(again.header.Values("WWW-Authenticate"), w.values) {
 		v.find("challenge-unstable", w.header()+" / "+strings.Join(again.header.Values("WWW-Authenticate"), " | "))
 	}

@@ -100,6 +100,11 @@ func (c *Client) Get(ctx context.Context, rawURL, accept string) (Response, erro
 	return c.do(ctx, http.MethodGet, rawURL, http.Header{"Accept": {accept}}, "")
 }
 
+// GetWith fetches rawURL as Get does, with these headers on the request.
+func (c *Client) GetWith(ctx context.Context, rawURL string, header http.Header) (Response, error) {
+	return c.do(ctx, http.MethodGet, rawURL, header, "")
+}
+
 // GetJSON fetches rawURL and wants status 200 and a JSON media type
 // (application/json or one ending in +json, RFC 6839 §3.1). That the body is
 // JSON is for the caller to find out. Where an answer came, the Response is

@@ -73,6 +73,16 @@ func TestGetJSON(t *testing.T) {
 	}
 }
 
+func TestGetWith(t *testing.T) {
+	at := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
+	})
+	r, err := client(t, fetch.Options{}).GetWith(t.Context(), at, http.Header{"Origin": {"https://page.example"}})
+	if err != nil || r.Status != 200 || r.Header.Get("Access-Control-Allow-Origin") != "https://page.example" {
+		t.Errorf("got %d %v %v", r.Status, r.Header, err)
+	}
+}
+
 func TestGetJSONRefusesWhatIsNotIt(t *testing.T) {
 	tests := []struct {
 		name  string
