@@ -8,9 +8,9 @@ import (
 // typescript is a running server-ts/server.mjs.
 type typescript struct{ url string }
 
-func startTypescript(t *testing.T) *typescript {
+func startTypescript(t *testing.T, env ...string) *typescript {
 	t.Helper()
-	p := start(t, nil, node(t), "server-ts/server.mjs")
+	p := start(t, env, node(t), "server-ts/server.mjs")
 	var ready struct{ URL string }
 	if err := json.Unmarshal([]byte(p.line("url")), &ready); err != nil {
 		t.Fatal(err)

@@ -57,6 +57,7 @@ type commandLine struct {
 	Init    initCommand    `cmd:"" help:"Write a configuration to start from, made from what a server offers."`
 	Explain explainCommand `cmd:"" help:"Tell what would be decided about a call, and why."`
 	User    userCommand    `cmd:"" help:"Add, list, remove or change local accounts."`
+	Connect connectCommand `cmd:"" help:"Let a local client that speaks stdio use a protected server."`
 	Doctor  doctorCommand  `cmd:"" help:"Look at a protected MCP server as a client would. Ends with 3 if the worst is a warning, with 4 if it is an error."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -64,7 +65,7 @@ type commandLine struct {
 // commands are the subcommands by the first word of what was parsed.
 func (c *commandLine) commands() map[string]command {
 	return map[string]command{"serve": &c.Serve, "demo": &c.Demo, "check": &c.Check, "init": &c.Init, "explain": &c.Explain,
-		"user": &c.User, "doctor": &c.Doctor, "version": &c.Version}
+		"user": &c.User, "connect": &c.Connect, "doctor": &c.Doctor, "version": &c.Version}
 }
 
 // usageError is a command line that cannot be acted on.

@@ -2,6 +2,7 @@
 //   /challenging  @modelcontextprotocol/server with the challenges of policy.mjs
 //   /mcp          the same without any authorization: what Stile is put in front of
 //   /v1           @modelcontextprotocol/sdk, the same tools
+//                 With ISSUER in the environment its metadata names that issuer.
 //   /deeds        GET: what tools, prompts and resources of the last two did since
 //                 the last time
 import { createServer } from 'node:http';
@@ -60,7 +61,15 @@ const verifier = {
     return { token, clientId: claims.client_id, scopes, expiresAt: claims.exp };
   },
 };
-const gate = requireBearerAuth({ verifier });
+let gate = requireBearerAuth({ verifier });
+
+// publish has the metadata of /challenging name its issuer, and challenges the metadata.
+const metadataPath = '/.well-known/oauth-protected-resource/challenging';
+let metadata;
+function publish(origin, issuer) {
+  gate = requireBearerAuth({ verifier, resourceMetadataUrl: `${origin}${metadataPath}` });
+  metadata = { resource: `${origin}/challenging`, authorization_servers: [issuer], scopes_supported: ['notes:read'] };
+}
 
 const challenging = createMcpHandler(() => build(true));
 const open = createMcpHandler(() => build(false));
@@ -106,6 +115,10 @@ async function serve(req, res) {
       res.end(JSON.stringify(deeds));
       deeds = [];
       return;
+    case metadataPath:
+      if (metadata) res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(metadata));
+      else res.writeHead(404).end();
+      return;
     case '/challenging': {
       const request = asRequest(req);
       const who = await gate(request);
@@ -127,5 +140,9 @@ const listener = createServer((req, res) => {
     res.end();
   });
 });
-listener.listen(0, '127.0.0.1', () => console.log(JSON.stringify({ url: `http://127.0.0.1:${listener.address().port}` })));
+listener.listen(0, '127.0.0.1', () => {
+  const url = `http://127.0.0.1:${listener.address().port}`;
+  if (process.env.ISSUER) publish(url, process.env.ISSUER);
+  console.log(JSON.stringify({ url }));
+});
 process.stdin.resume().on('end', () => process.exit(0));
