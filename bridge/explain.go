@@ -96,7 +96,11 @@ func (b *bridge) explain(m *envelope.Message, r *refusal, err error) []byte {
 	var login *stepup.Error
 	switch {
 	case errors.As(err, &login):
-		return b.deny(m, login.Scopes, fmt.Sprintf("%s was not done: %s. %s", operation(m), plain(strings.TrimPrefix(login.Error(), "stepup: ")), b.config.Advice))
+		text := fmt.Sprintf("%s was not done: %s. ", operation(m), plain(strings.TrimPrefix(login.Error(), "stepup: ")))
+		if len(login.Scopes) > 0 {
+			text += "Scopes that were asked for: " + plain(strings.Join(login.Scopes, ", ")) + ". "
+		}
+		return b.deny(m, login.Scopes, text+b.config.Advice)
 	case errors.Is(err, context.Canceled):
 		return errorLine(id, http.StatusServiceUnavailable, "the call was given up")
 	case err != nil:

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,12 +121,12 @@ func (t *target) send(r *http.Request, to *url.URL) (*http.Response, error) {
 	out := r.Clone(r.Context())
 	u := *to
 	out.URL, out.Host = &u, t.header.Get("Host")
-	set := maps.Clone(t.header)
-	delete(set, "Host")
-	for name, values := range set {
-		if name = http.CanonicalHeaderKey(name); out.Header[name] == nil {
-			out.Header[name] = values
+	for name, values := range t.header {
+		name = http.CanonicalHeaderKey(name)
+		if name == "Host" || name == remote.HeaderLastEvent || strings.HasPrefix(name, "Mcp-") || out.Header[name] != nil {
+			continue // what the protocol says is not for a configuration to say
 		}
+		out.Header[name] = values
 	}
 	if out.Header["User-Agent"] == nil {
 		out.Header.Set("User-Agent", "stile")

@@ -101,10 +101,11 @@ func (p *printer) close(limit time.Duration) error {
 var errNoJSON = errors.New("not valid JSON")
 
 // oneLine makes a message fit for a line: valid JSON in UTF-8, without line ends,
-// which can only be white space. The bytes are otherwise as they were.
+// which can only be white space. The bytes are otherwise as they were. Escapes of half
+// a surrogate pair, which JavaScript writes, are valid by RFC 8259.
 func oneLine(message []byte) ([]byte, error) {
 	message = bytes.TrimSpace(message)
-	if !utf8.Valid(message) || !jsontext.Value(message).IsValid(jsontext.AllowDuplicateNames(true)) {
+	if !utf8.Valid(message) || !jsontext.Value(message).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
 		return nil, errNoJSON
 	}
 	if bytes.ContainsAny(message, "\r\n") {

@@ -89,31 +89,44 @@ func (d *newDoor) headerOf(m *envelope.Message) http.Header {
 // "Custom Headers from Tool Parameters").
 func (d *newDoor) carry(c *call) {
 	for taught := false; ; taught = true {
-		h := d.headerOf(c.m)
-		if !isHeader(h) {
+		if !isHeader(d.headerOf(c.m)) {
 			c.fail(codeInvalidRequest, "the method or the revision has characters that no header can carry")
 			return
 		}
-		a, err := d.b.far.server.Post(onWire(c.ctx, c.sent), h, c.m.Raw)
-		if err != nil {
-			c.refused(nil, err)
+		a, refused, err := d.post(c)
+		switch {
+		case a != nil && c.isListen() && a.IsStream():
+			d.keep(c, a)
 			return
-		}
-		if a.Status/100 == 2 {
+		case a != nil:
 			d.hearAnswer(c, a)
 			return
-		}
-		refused := readRefusal(a)
-		if refused.code == codeMismatch && c.m.Method == "tools/call" && !taught {
+		case refused != nil && refused.code == codeMismatch && c.m.Method == "tools/call" && !taught:
 			d.learn(c)
 			continue
-		}
-		if !refused.isRPC && refused.status/100 == 4 && refused.status != http.StatusUnauthorized && refused.status != http.StatusForbidden {
+		case refused != nil && refused.mayBeOld():
 			d.b.far.doubt()
 		}
-		c.refused(refused, nil)
+		c.refused(refused, err)
 		return
 	}
+}
+
+// post sends a request: it returns the answer, a refusal, or why there is neither.
+func (d *newDoor) post(c *call) (*remote.Reply, *refusal, error) {
+	a, err := d.b.far.server.Post(onWire(c.ctx, c.sent), d.headerOf(c.m), c.m.Raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.Status/100 != 2 {
+		return nil, readRefusal(a), nil
+	}
+	return a, nil, nil
+}
+
+// mayBeOld reports whether a server of the 2025 revisions could have said so.
+func (r *refusal) mayBeOld() bool {
+	return !r.isRPC && r.status/100 == 4 && r.status != http.StatusUnauthorized && r.status != http.StatusForbidden
 }
 
 func (d *newDoor) hearAnswer(c *call, a *remote.Reply) {
