@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -184,12 +185,22 @@ func (b *bridge) read(ended chan<- struct{}) {
 // tooLong answers a request that is over the limit, where it shows which it is.
 func (b *bridge) tooLong(size int64, lines *stdio.Lines) {
 	b.log.Warn("message of the client skipped: too long", "bytes", size, "limit", b.config.MaxMessage)
-	id, response := envelope.Glimpse(lines.Ends())
-	if id == nil || response || !id.IsValid() || b.desk.find(envelope.Key(id)) != nil {
+	head, tail := lines.Ends()
+	b.unreadable(head, tail, codeInvalidRequest, "the request is longer than this bridge takes")
+}
+
+// unreadable answers a line that cannot be taken, where its ends show that it is a
+// request, and which.
+func (b *bridge) unreadable(head, tail []byte, code int, why string) {
+	id, response := envelope.Glimpse(head, tail)
+	if id == nil || response || !utf8.Valid(id) || !id.IsValid(jsontext.AllowInvalidUTF8(true)) || b.desk.find(envelope.Key(id)) != nil {
 		return
 	}
-	b.out.print(errorLine(bytes.Clone(id), codeInvalidRequest, "the request is longer than this bridge takes"))
+	b.out.print(errorLine(bytes.Clone(id), code, why))
 }
+
+// glimpse is how much of the end of a line is looked at for an id.
+const glimpse = 512
 
 // take takes one message, or a batch of them as clients of 2025-03-26 may send.
 func (b *bridge) take(line []byte) {
@@ -209,15 +220,12 @@ func (b *bridge) take(line []byte) {
 
 func (b *bridge) takeOne(line []byte) {
 	m, err := envelope.Read(line)
+	if err == nil {
+		_, err = oneLine(line)
+	}
 	if err != nil {
 		b.log.Warn("line of the client skipped: no message", "error", err)
-		return
-	}
-	if _, err := oneLine(line); err != nil {
-		b.log.Warn("message of the client skipped", "method", m.Method, "error", err)
-		if m.Kind == envelope.Request && m.At(m.ID).IsValid() {
-			b.out.print(errorLine(m.At(m.ID), codeParse, "the request is not valid JSON in UTF-8"))
-		}
+		b.unreadable(line, line[max(0, len(line)-glimpse):], codeParse, "the request is not valid JSON-RPC in UTF-8")
 		return
 	}
 	switch {
