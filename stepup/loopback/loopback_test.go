@@ -133,7 +133,7 @@ func TestPages(t *testing.T) {
 		says    []string
 	}{
 		"login":   {asked(), nil, []string{"You are logged in", "mcp.example.com"}},
-		"step-up": {step, nil, []string{"Your program may go on", "delete_note", "notes:write", "&lt;script&gt;"}},
+		"step-up": {step, nil, []string{"Your program tries again", "to do delete_note.", "notes:write", "&lt;script&gt;"}},
 		"refused": {asked(), &stepup.DeniedError{Code: "access_denied", Description: `<img src=x onerror="alert(1)">`},
 			[]string{"Nothing was allowed", "access_denied", "&lt;img src=x"}},
 		"bad": {asked(), errors.New("the code <b>\x1b[31m was used before"), []string{"did not work", "&lt;b&gt;?[31m was used"}},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"html/template"
 	"net/url"
+	"strings"
 
 	"github.com/stile-mcp/stile/stepup"
 )
@@ -40,7 +41,7 @@ func outcomePage(r stepup.Request, err error) page {
 	case err == nil && r.Operation == "":
 		p.Kind, p.Title, p.Text = "good", "You are logged in", "You can close this window and go back to your program."
 	case err == nil:
-		p.Kind, p.Title, p.Text = "good", "Your program may go on", "It has what "+plain(r.Operation)+" needs. You can close this window and go back to it."
+		p.Kind, p.Title, p.Text = "good", "Your program tries again", "It asked for more, to do "+operation(r)+". You can close this window and go back to it."
 	case errors.As(err, &denied):
 		p.Kind, p.Title, p.Text = "refused", "Nothing was allowed", "Your program goes on without. You can close this window."
 		p.Details = plain(denied.Code + " " + denied.Description)
@@ -61,6 +62,9 @@ func waitingPage(r stepup.Request) page {
 	return page{Kind: "good", Title: "Your answer has arrived", Server: serverName(r.Resource),
 		Text: "Your program tells how it goes on. You can close this window."}
 }
+
+// operation is what a login is for, as people know it; empty at a first login.
+func operation(r stepup.Request) string { return plain(strings.TrimPrefix(r.Operation, "tools/call ")) }
 
 func serverName(resource string) string {
 	if u, err := url.Parse(resource); err == nil && u.Host != "" {

@@ -121,7 +121,7 @@ type wording struct {
 // why says what the login is for.
 func (w wording) why() string {
 	if w.request.Operation != "" {
-		return plain(w.request.Operation) + " needs your permission at " + plain(w.request.Resource)
+		return operation(w.request) + " needs your permission at " + plain(w.request.Resource)
 	}
 	return plain(w.request.Resource) + " asks you to log in"
 }
