@@ -3,6 +3,9 @@ package stepup
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"time"
 )
 
 // load reads the saved login once. The caller holds a.mu.
@@ -18,20 +21,28 @@ func (a *account) load(ctx context.Context) error {
 	return nil
 }
 
-// gain gets a login that is another than used and has what the demand names. All
-// requests that want one at the same time wait for the same login.
+// attempt is a login under way, which several requests may wait for.
+type attempt struct {
+	d     demand
+	asked bool // it is more than a refresh
+	done  chan struct{}
+	err   error
+}
+
+// gain gets a login that is another than used. All requests that want one at the same
+// time wait for the same login, and then look whether the server takes it.
 func (a *account) gain(ctx context.Context, d demand, used *Login) error {
 	for {
 		a.mu.Lock()
-		if a.login != used && a.login != nil && !a.login.ends() && a.login.covers(d.scopes) {
+		if a.login != used && a.login != nil {
 			a.mu.Unlock()
 			return nil // somebody was faster
 		}
 		at, mine := a.pending, false
 		if at == nil {
-			at, mine = &attempt{done: make(chan struct{})}, true
+			at, mine = &attempt{d: d, done: make(chan struct{})}, true
 			a.pending = at
-			go a.run(context.WithoutCancel(ctx), at, d, a.login)
+			go a.run(context.WithoutCancel(ctx), at, a.login)
 		}
 		a.mu.Unlock()
 		select {
@@ -39,40 +50,45 @@ func (a *account) gain(ctx context.Context, d demand, used *Login) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if at.err != nil || mine {
+		if at.err != nil && (mine || at.d.kind == d.kind && includes(at.d.scopes, d.scopes)) {
 			return at.err
 		}
-		// It was begun for another request: look whether it brought what this one
-		// needs.
 	}
 }
 
 // run makes one attempt. It outlives the request it was begun for: others wait for
 // it, and a person may be in the middle of it.
-func (a *account) run(ctx context.Context, at *attempt, d demand, used *Login) {
-	ctx, cancel := context.WithTimeout(ctx, a.t.config.LoginTimeout)
+func (a *account) run(ctx context.Context, at *attempt, used *Login) {
+	limited, cancel := context.WithTimeout(ctx, a.t.config.LoginTimeout)
 	defer cancel()
-	login, err := a.obtain(ctx, d, used)
+	login, err := a.obtain(limited, at.d, used)
+	if err != nil && limited.Err() != nil {
+		err = fmt.Errorf("it was not finished within %s: %w", a.t.config.LoginTimeout, err)
+	}
 	a.mu.Lock()
-	if err == nil {
+	switch {
+	case err != nil:
+		at.err = a.failure(at.d, used, err)
+	case at.asked:
+		a.login, a.asked, a.accepted = login, time.Now(), false
+	default:
 		a.login = login
-	} else {
-		asked := d.scopes
-		if used != nil {
-			asked = union(used.Asked, asked)
-		}
-		at.err = &Error{Resource: a.resource, Operation: operationName(d), Scopes: asked, Err: err}
 	}
 	a.pending = nil
 	a.mu.Unlock()
 	close(at.done)
 }
 
-func operationName(d demand) string {
-	if d.kind == wantsScopes {
-		return d.operation
+// failure says what a demand was for, beside why it was not met.
+func (a *account) failure(d demand, used *Login, err error) *Error {
+	e := &Error{Resource: a.resource, Scopes: d.scopes, Err: err}
+	if used != nil {
+		e.Scopes = union(used.Asked, d.scopes)
 	}
-	return ""
+	if d.kind == wantsScopes {
+		e.Operation = d.operation
+	}
+	return e
 }
 
 // obtain gets a login under the lock that other processes respect too: one of them
@@ -95,22 +111,28 @@ func (a *account) obtain(ctx context.Context, d demand, used *Login) (*Login, er
 	if err != nil {
 		return nil, err
 	}
-	return login, saveLogin(ctx, store, login)
+	if err := saveLogin(ctx, store, login); err != nil {
+		a.t.config.Log.Warn("the login cannot be saved, and ends with this process", "resource", a.resource, "error", err)
+	}
+	return login, nil
 }
 
-// fresh refreshes the login, or makes a new one where that cannot help: a refresh
-// brings no new scopes.
+// fresh refreshes the login, or makes a new one where that cannot help.
 func (a *account) fresh(ctx context.Context, d demand, old *Login) (*Login, error) {
-	if d.kind == wantsToken && old != nil && old.RefreshToken != "" && old.covers(d.scopes) {
+	if a.refreshable(d, old) {
 		login, err := a.refresh(ctx, old)
 		if err == nil {
 			return login, nil
 		}
 		var refused *TokenError
-		if !errors.As(err, &refused) {
+		if !errors.As(err, &refused) || refused.Status >= http.StatusInternalServerError {
 			return nil, err // the issuer is down; a person could not log in either
 		}
+		a.forgetClient(ctx, old.Client, old.Issuer, refused)
 		a.t.config.Log.Info("refresh was refused; logging in anew", "resource", a.resource, "error", refused.Code)
+	}
+	if err := a.takeTurn(d); err != nil {
+		return nil, err
 	}
 	return a.logIn(ctx, d, old)
 }
@@ -121,6 +143,7 @@ func (a *account) logIn(ctx context.Context, d demand, old *Login) (*Login, erro
 	if err != nil {
 		return nil, err
 	}
+	found.dpop = d.dpop
 	if old != nil && old.Issuer != found.issuer.Issuer {
 		old = nil // another issuer knows nothing of what the first one granted
 	}

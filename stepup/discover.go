@@ -1,6 +1,7 @@
 package stepup
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,7 @@ import (
 type discovery struct {
 	resource oauthex.ProtectedResourceMetadata
 	issuer   issuer
+	dpop     bool // the resource wants tokens that are bound to a key
 }
 
 // issuer is an authorization server's metadata.
@@ -39,19 +41,45 @@ func (a *account) discover(ctx context.Context, told string, old *Login) (*disco
 	if !found {
 		return d, a.discoverOld(ctx, d)
 	}
+	return d, a.chooseIssuer(ctx, d, old)
+}
+
+// maxIssuers bounds how many of a resource's authorization servers are looked at.
+const maxIssuers = 4
+
+// chooseIssuer takes the authorization server that the client is registered with or the
+// person knows already, else the first that can be used. Why the first of them cannot
+// be is the error.
+func (a *account) chooseIssuer(ctx context.Context, d *discovery, old *Login) error {
 	servers := d.resource.AuthorizationServers
 	if len(servers) == 0 {
-		return nil, errors.New("the resource's metadata names no authorization server")
+		return errors.New("the resource's metadata names no authorization server: whoever runs it has to")
 	}
-	id := servers[0]
-	if old != nil && slices.Contains(servers, old.Issuer) {
-		id = old.Issuer // the person knows it already
+	for _, known := range []string{a.t.config.Client.Issuer, issuerOf(old)} {
+		if known != "" && slices.Contains(servers, known) {
+			servers = []string{known}
+			break
+		}
 	}
-	found, err = a.findIssuer(ctx, id, &d.issuer)
-	if err == nil && !found {
-		err = fmt.Errorf("the authorization server %s has no metadata", id)
+	var first error
+	for _, id := range servers[:min(len(servers), maxIssuers)] {
+		found, err := a.findIssuer(ctx, id, &d.issuer)
+		if err == nil && !found {
+			err = fmt.Errorf("the authorization server %s has no metadata", plain(id))
+		}
+		if err == nil {
+			return nil
+		}
+		first = cmp.Or(first, err)
 	}
-	return d, err
+	return first
+}
+
+func issuerOf(l *Login) string {
+	if l == nil {
+		return ""
+	}
+	return l.Issuer
 }
 
 // findResource reads the protected-resource metadata where the challenge says, else
@@ -66,17 +94,19 @@ func (a *account) findResource(ctx context.Context, told string, into *oauthex.P
 	if told != "" {
 		places = append([]string{told}, places...)
 	}
+	var first error
 	for _, at := range slices.Compact(places) {
 		found, err := a.getJSON(ctx, at, into)
-		switch {
-		case err != nil:
-			return false, fmt.Errorf("metadata of the resource: %w", err)
-		case !found:
-			continue
+		if err != nil {
+			first = cmp.Or(first, fmt.Errorf("metadata of the resource: %w", err))
+			continue // it may be at the next place
 		}
-		return true, checkResource(u, into.Resource)
+		if found {
+			into.ScopesSupported = scopesOf(into.ScopesSupported)
+			return true, checkResource(u, into.Resource)
+		}
 	}
-	return false, nil
+	return false, first
 }
 
 // checkResource holds the resource of the metadata against the URL that is asked:
@@ -85,11 +115,18 @@ func (a *account) findResource(ctx context.Context, told string, into *oauthex.P
 func checkResource(endpoint *url.URL, resource string) error {
 	r, err := url.Parse(resource)
 	above := func(p string) string { return strings.TrimSuffix(p, "/") + "/" }
-	if err != nil || !strings.EqualFold(r.Scheme, endpoint.Scheme) || !strings.EqualFold(r.Host, endpoint.Host) ||
-		!strings.HasPrefix(above(endpoint.Path), above(r.Path)) {
-		return fmt.Errorf("the metadata is of the resource %q, not of %s", resource, endpoint)
+	if err != nil || !sameOrigin(r, endpoint) || r.User != nil || !strings.HasPrefix(above(endpoint.Path), above(r.Path)) {
+		return fmt.Errorf("the metadata is of the resource %q, not of %s: whoever runs the server has to put its URL there", plain(resource), endpoint)
 	}
 	return nil
+}
+
+// sameOrigin compares scheme, host and port (RFC 6454 §4).
+func sameOrigin(a, b *url.URL) bool {
+	port := func(u *url.URL) string {
+		return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	}
+	return a.Scheme == b.Scheme && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
 }
 
 // discoverOld is for servers of 2025-03-26, which are their own authorization
@@ -113,34 +150,52 @@ func (a *account) discoverOld(ctx context.Context, d *discovery) error {
 // findIssuer reads an authorization server's metadata: RFC 8414 inserted, OpenID
 // inserted, OpenID appended, and RFC 8414 appended as Okta has it (REQ-70).
 func (a *account) findIssuer(ctx context.Context, id string, into *issuer) (bool, error) {
-	if _, err := fetch.CheckURL(id, true); err != nil {
-		return false, fmt.Errorf("authorization server %q: %w", id, err)
+	if err := checkAddress(id); err != nil {
+		return false, fmt.Errorf("authorization server %q: %w", plain(id), err)
 	}
+	var first error
 	for _, at := range fetch.IssuerMetadata(id) {
 		*into = issuer{}
 		found, err := a.getJSON(ctx, at, into)
 		if err != nil {
-			return false, fmt.Errorf("metadata of the authorization server: %w", err)
+			first = cmp.Or(first, fmt.Errorf("metadata of the authorization server: %w", err))
+			continue // it may be at the next place
 		}
 		if found {
 			return true, into.check(id)
 		}
 	}
-	return false, nil
+	return false, first
+}
+
+// maxAddress bounds a URL of a stranger's, in bytes.
+const maxAddress = 2 << 10
+
+// checkAddress refuses what must be neither fetched nor opened nor shown: anything but
+// https, and http on this machine, in the characters of RFC 3986.
+func checkAddress(address string) error {
+	odd := func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune("\"<>\\^`{|}", r)
+	}
+	if strings.ContainsFunc(address, odd) || len(address) > maxAddress {
+		return fmt.Errorf("expected a URL of at most %d characters of RFC 3986", maxAddress)
+	}
+	_, err := fetch.CheckURL(address, true)
+	return err
 }
 
 // check refuses what would make a login unsafe: another issuer (REQ-57), no PKCE
 // (REQ-56), endpoints that are not https.
 func (m *issuer) check(id string) error {
 	if m.Issuer != id {
-		return fmt.Errorf("the metadata of %s is of another issuer: %q", id, m.Issuer)
+		return fmt.Errorf("the metadata of %s is of another issuer: %q", id, plain(m.Issuer))
 	}
 	for _, endpoint := range []string{m.AuthorizationEndpoint, m.TokenEndpoint, m.RegistrationEndpoint} {
 		if endpoint == "" {
 			continue
 		}
-		if _, err := fetch.CheckURL(endpoint, true); err != nil {
-			return fmt.Errorf("authorization server %s: endpoint %q: %w", id, endpoint, err)
+		if err := checkAddress(endpoint); err != nil {
+			return fmt.Errorf("authorization server %s: endpoint %q: %w", id, plain(endpoint), err)
 		}
 	}
 	if m.TokenEndpoint == "" {
@@ -153,7 +208,7 @@ func (m *issuer) check(id string) error {
 // with S256 (REQ-56). One of 2025-03-26 without metadata cannot say.
 func (m *issuer) checkPKCE() error {
 	if !m.fixed && !slices.Contains(m.CodeChallengeMethodsSupported, "S256") {
-		return fmt.Errorf("authorization server %s does not offer PKCE with S256", m.Issuer)
+		return fmt.Errorf("authorization server %s does not offer PKCE with S256, or its metadata does not say so: whoever runs it has to list code_challenge_methods_supported", m.Issuer)
 	}
 	return nil
 }
@@ -165,7 +220,7 @@ func (a *account) getJSON(ctx context.Context, at string, into any) (bool, error
 		return false, nil
 	}
 	if err != nil {
-		if e := new(fetch.Error); errors.As(err, &e) && e.Status == http.StatusOK {
+		if got.Status == http.StatusOK && !fetch.IsJSON(got.Header.Get("Content-Type")) {
 			return false, nil // a page instead of a document
 		}
 		return false, err

@@ -55,7 +55,7 @@ func (k *ProofKey) UnmarshalText(text []byte) error {
 // prove makes the proof for one request (RFC 9449 §4.2), with the hash of the token
 // where there is one.
 func (k *ProofKey) prove(method string, u *url.URL, nonce, token string) (string, error) {
-	target := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}
+	target := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
 	claims := map[string]any{"jti": rand.Text(), "htm": method, "htu": target.String(), "iat": time.Now().Unix()}
 	if nonce != "" {
 		claims["nonce"] = nonce

@@ -53,7 +53,7 @@ func (g *ClientCredentials) token(ctx context.Context, a *account, found *discov
 		form.Set("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
 		form.Set("client_assertion", assertion)
 	}
-	return a.redeem(ctx, found, client, scopes, false, form)
+	return a.redeem(ctx, found, client, scopes, form)
 }
 
 // assertion is a JWT by which the client proves who it is (RFC 7523 §2.2, §3).
@@ -107,7 +107,7 @@ func (a *account) bearerGrant(ctx context.Context, found *discovery, client regi
 	if len(scopes) > 0 {
 		form.Set("scope", strings.Join(scopes, " "))
 	}
-	return a.redeem(ctx, found, client, scopes, false, form)
+	return a.redeem(ctx, found, client, scopes, form)
 }
 
 // EnterpriseManaged is enterprise-managed authorization (REQ-81): the company's

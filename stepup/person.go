@@ -65,8 +65,12 @@ func (a *account) askPerson(ctx context.Context, d demand, found *discovery, sco
 	if m.AuthorizationEndpoint == "" {
 		return nil, fmt.Errorf("%s has no authorization endpoint", m.Issuer)
 	}
+	saved, err := a.savedRegistration(ctx, m.Issuer)
+	if err != nil {
+		return nil, err
+	}
 	preferred := ""
-	if saved, err := a.savedRegistration(ctx, m.Issuer); err == nil && saved != nil {
+	if saved != nil {
 		preferred = saved.RedirectURI
 	}
 	visit, err := a.t.config.Person.Begin(ctx, preferred)
@@ -86,18 +90,28 @@ func (a *account) askPerson(ctx context.Context, d demand, found *discovery, sco
 	if slices.Contains(m.ScopesSupported, "offline_access") {
 		scopes = union(scopes, []string{"offline_access"}) // REQ-60
 	}
-	flow := codeFlow{found: found, client: client, scopes: scopes, state: rand.Text(), verifier: rand.Text() + rand.Text()}
-	code, err := flow.code(ctx, visit, a.request(d, found, scopes))
+	return a.redeemCode(ctx, visit, found, client, a.request(d, found, scopes))
+}
+
+// redeemCode has the person authorise, and redeems the code that answers.
+func (a *account) redeemCode(ctx context.Context, visit Visit, found *discovery, client registration, r Request) (*Login, error) {
+	flow := codeFlow{found: found, client: client, scopes: r.Scopes, state: rand.Text(), verifier: rand.Text() + rand.Text()}
+	code, err := flow.code(ctx, visit, r)
 	if err != nil {
+		if ctx.Err() != nil {
+			// An issuer that has forgotten the client shows a page and redirects
+			// nowhere, so that silence is all there is to see of it.
+			a.forgetClient(context.WithoutCancel(ctx), client, found.issuer.Issuer, &TokenError{Code: "invalid_client"})
+		}
 		return nil, err
 	}
-	return a.redeem(ctx, found, client, scopes, d.dpop, url.Values{"grant_type": {"authorization_code"}, "code": {code},
+	return a.redeem(ctx, found, client, r.Scopes, url.Values{"grant_type": {"authorization_code"}, "code": {code},
 		"redirect_uri": {client.RedirectURI}, "code_verifier": {flow.verifier}})
 }
 
 // request says what the person is asked.
 func (a *account) request(d demand, found *discovery, scopes []string) Request {
-	r := Request{Resource: a.resource, Issuer: found.issuer.Issuer, Operation: operationName(d), Scopes: scopes}
+	r := Request{Resource: a.resource, Issuer: found.issuer.Issuer, Operation: a.failure(d, nil, nil).Operation, Scopes: scopes}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, s := range scopes {
@@ -139,8 +153,13 @@ func (f *codeFlow) address() (string, error) {
 		q.Set("prompt", "consent") // OpenID Connect Core §11
 	}
 	u.RawQuery = q.Encode()
+	u.RawPath = shellSigns.Replace(u.EscapedPath())
 	return u.String(), nil
 }
+
+// shellSigns are what a path may have and a shell might act on. No shell should see it
+// (CVE-2025-6514); escaped, it means the same to a server.
+var shellSigns = strings.NewReplacer("!", "%21", "$", "%24", "&", "%26", "'", "%27", "(", "%28", ")", "%29", "*", "%2A", ";", "%3B")
 
 // code has the person authorise, and looks at the answer.
 func (f *codeFlow) code(ctx context.Context, visit Visit, r Request) (string, error) {

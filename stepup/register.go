@@ -19,6 +19,7 @@ type registration struct {
 	Method      string    `json:"method"` // token_endpoint_auth_method
 	RedirectURI string    `json:"redirect_uri,omitempty"`
 	Expires     time.Time `json:"expires,omitzero"` // of the secret
+	Dynamic     bool      `json:"dynamic,omitempty"`
 }
 
 // register finds the registration to use at an issuer, in the order of REQ-59: one
@@ -102,7 +103,8 @@ func (a *account) registerAnew(ctx context.Context, m *issuer, redirect string) 
 	case got.ClientID == "":
 		return registration{}, errors.New("the answer has no client_id")
 	}
-	r := registration{ID: got.ClientID, Secret: got.ClientSecret, Method: got.TokenEndpointAuthMethod, RedirectURI: redirect, Expires: got.ClientSecretExpiresAt}
+	r := registration{ID: got.ClientID, Secret: got.ClientSecret, Method: got.TokenEndpointAuthMethod, RedirectURI: redirect,
+		Expires: got.ClientSecretExpiresAt, Dynamic: true}
 	if r.Method == "" {
 		r.Method = method
 	}

@@ -49,8 +49,9 @@ type Config struct {
 	Scopes []string
 	// Store keeps logins and registrations. Default: memory.
 	Store Store
-	// MaxStepUps is how often one operation is stepped up for without having
-	// succeeded. Default 3.
+	// MaxStepUps is how often a login is asked for on behalf of one operation that
+	// does not succeed, within ten minutes. Default 3. What the last login asked for
+	// is not asked for again in that time.
 	MaxStepUps int
 	// MaxBody is the longest request body, in bytes, that can be sent again.
 	// Longer ones, and those of unknown length, are sent once, and their 401 or
@@ -126,23 +127,30 @@ type account struct {
 	resource string // the endpoint's URL, without query
 	fetch    *fetch.Client
 
-	mu      sync.Mutex
-	loaded  bool
-	login   *Login             // nil: nobody has logged in
-	pending *attempt           // a login under way
-	efforts map[string]*effort // by operation
+	mu       sync.Mutex
+	loaded   bool
+	login    *Login             // nil: nobody has logged in
+	pending  *attempt           // a login under way
+	efforts  map[string]*effort // by operation
+	asked    time.Time          // when this process last got a login by asking for one
+	accepted bool               // the server has taken its token
+}
+
+// resourceOf is the URL of a request's endpoint, without query.
+func resourceOf(r *http.Request) string {
+	u := *endpointOf(r)
+	u.RawQuery, u.Fragment, u.User = "", "", nil
+	return u.String()
 }
 
 // account finds the account of a request.
 func (t *Transport) account(r *http.Request) *account {
-	u := *r.URL
-	u.RawQuery, u.Fragment, u.User = "", "", nil
-	resource := u.String()
+	resource := resourceOf(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := t.accounts[resource]
 	if a == nil {
-		local := fetch.IsLoopback(u.Hostname())
+		local := fetch.IsLoopback(r.URL.Hostname())
 		a = &account{t: t, resource: resource, efforts: map[string]*effort{},
 			fetch: fetch.New(fetch.Options{AllowLoopbackHTTP: local,
 				AllowPrivate: local || t.config.AllowPrivate, RootCAs: t.config.RootCAs, Proxy: t.config.Proxy})}

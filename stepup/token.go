@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,17 +33,31 @@ func (e *TokenError) Error() string {
 }
 
 // redeem gets a token for what the form says.
-func (a *account) redeem(ctx context.Context, found *discovery, client registration, scopes []string, dpop bool, form url.Values) (*Login, error) {
+func (a *account) redeem(ctx context.Context, found *discovery, client registration, scopes []string, form url.Values) (*Login, error) {
 	m := &found.issuer
 	l := &Login{Resource: a.resource, ResourceID: found.resource.Resource, Issuer: m.Issuer, Asked: scopes,
 		Client: client, TokenEndpoint: m.TokenEndpoint}
-	if dpop || slices.Contains(m.DPoP, "ES256") {
+	if found.dpop || slices.Contains(m.DPoP, "ES256") {
 		var err error
 		if l.Key, err = newProofKey(); err != nil {
 			return nil, err
 		}
 	}
-	return a.exchange(ctx, l, form)
+	l, err := a.exchange(ctx, l, form)
+	if refused := new(TokenError); errors.As(err, &refused) {
+		a.forgetClient(ctx, client, m.Issuer, refused)
+	}
+	return l, err
+}
+
+// forgetClient drops a registration that its issuer has forgotten, so that the next
+// login registers anew. One that the configuration names stays.
+func (a *account) forgetClient(ctx context.Context, client registration, issuer string, refused *TokenError) {
+	if client.Dynamic && slices.Contains([]string{"invalid_client", "unauthorized_client"}, refused.Code) {
+		if err := a.t.config.Store.Delete(ctx, registrationName(issuer)); err != nil {
+			a.t.config.Log.Warn("a registration cannot be forgotten", "issuer", issuer, "error", err)
+		}
+	}
 }
 
 // refresh gets a new token for what the old one had.
@@ -66,7 +81,7 @@ func (a *account) exchange(ctx context.Context, l *Login, form url.Values) (*Log
 	}
 	var got tokenResponse
 	if err := json.Unmarshal(resp.Body, &got); err != nil && resp.Status == http.StatusOK {
-		return nil, fmt.Errorf("the token endpoint's answer is no JSON object: %w", err)
+		return nil, fmt.Errorf("the token endpoint's answer cannot be read: %w", err)
 	}
 	if resp.Status != http.StatusOK {
 		return nil, &TokenError{Status: resp.Status, Code: plain(got.Error), Description: plain(got.Description)}
@@ -76,29 +91,45 @@ func (a *account) exchange(ctx context.Context, l *Login, form url.Values) (*Log
 
 // tokenResponse is the answer of a token endpoint (RFC 6749 §5.1).
 type tokenResponse struct {
-	AccessToken  string      `json:"access_token"`
-	TokenType    string      `json:"token_type"`
-	ExpiresIn    json.Number `json:"expires_in"`
-	RefreshToken string      `json:"refresh_token"`
-	Scope        *string     `json:"scope"`
-	Error        string      `json:"error"`
-	Description  string      `json:"error_description"`
+	AccessToken  string   `json:"access_token"`
+	TokenType    string   `json:"token_type"`
+	ExpiresIn    lifetime `json:"expires_in"`
+	RefreshToken string   `json:"refresh_token"`
+	Scope        *string  `json:"scope"`
+	Error        string   `json:"error"`
+	Description  string   `json:"error_description"`
+}
+
+// lifetime is a number of seconds, which some write as a string. What is neither says
+// nothing: the server's 401 will.
+type lifetime time.Duration
+
+// maxLifetime is longer than any token should live.
+const maxLifetime = 400 * 24 * time.Hour
+
+// UnmarshalJSON never fails.
+func (l *lifetime) UnmarshalJSON(data []byte) error {
+	seconds, err := strconv.ParseFloat(strings.Trim(string(data), `"`), 64)
+	if err == nil && seconds > 0 {
+		*l = lifetime(min(seconds, maxLifetime.Seconds()) * float64(time.Second))
+	}
+	return nil
 }
 
 func (r *tokenResponse) into(l *Login) error {
-	if r.AccessToken == "" || strings.ContainsAny(r.AccessToken, " \r\n") {
+	if !isToken(r.AccessToken) {
 		return errors.New("the token endpoint gave no access token")
 	}
 	switch {
-	case strings.EqualFold(r.TokenType, "bearer"):
+	case r.TokenType == "" || strings.EqualFold(r.TokenType, "bearer"):
 		l.Key = nil // it was not bound after all
 	case strings.EqualFold(r.TokenType, "dpop") && l.Key != nil:
 	default:
 		return fmt.Errorf("the token endpoint gave a token of type %q: expected Bearer", plain(r.TokenType))
 	}
 	l.AccessToken, l.Expires = r.AccessToken, time.Time{}
-	if seconds, err := r.ExpiresIn.Float64(); err == nil && seconds > 0 {
-		l.Expires = time.Now().Add(time.Duration(min(seconds, 1e8)) * time.Second)
+	if r.ExpiresIn > 0 {
+		l.Expires = time.Now().Add(time.Duration(r.ExpiresIn))
 	}
 	if r.RefreshToken != "" {
 		l.RefreshToken = r.RefreshToken // rotation; an absent one keeps the old (RFC 6749 §6)
@@ -107,6 +138,12 @@ func (r *tokenResponse) into(l *Login) error {
 		l.Scopes = strings.Fields(*r.Scope)
 	}
 	return nil
+}
+
+// isToken reports whether a string can stand in an Authorization header: visible ASCII
+// (RFC 6749, appendix A.12), and not longer than servers take.
+func isToken(s string) bool {
+	return s != "" && len(s) <= 64<<10 && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // postToken posts to the token endpoint as the client is registered, with a proof

@@ -28,6 +28,8 @@ func CheckURL(rawURL string, allowLoopbackHTTP bool) (*url.URL, error) {
 	switch {
 	case u.Hostname() == "" || u.Opaque != "":
 		want = "an absolute URL with a host"
+	case strings.ContainsAny(u.Hostname(), oddInHosts):
+		want = "a URL with a host name"
 	case u.User != nil:
 		want = "a URL without user information"
 	case u.Fragment != "" || strings.Contains(rawURL, "#"):
@@ -45,6 +47,9 @@ func CheckURL(rawURL string, allowLoopbackHTTP bool) (*url.URL, error) {
 	}
 	return u, nil
 }
+
+// oddInHosts is what net/url lets pass in a host, and no name or address has.
+const oddInHosts = "!$&'()*+,;=<>\"[]"
 
 // IsLoopback reports whether a host as it stands in a URL, without brackets and
 // port, is this machine: localhost, 127.0.0.0/8 or ::1.

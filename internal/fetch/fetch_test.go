@@ -188,6 +188,7 @@ func TestAddresses(t *testing.T) {
 		{"relative", fetch.Options{}, "/keys", "with a host"},
 		{"port only", fetch.Options{}, "https://:443/", "with a host"},
 		{"user", fetch.Options{}, "https://u:pw@example.com/", "user information"},
+		{"a command for a host", fetch.Options{}, "https://$(id)/", "host name"},
 		{"fragment", fetch.Options{}, "https://example.com/#a", "fragment"},
 		{"empty fragment", fetch.Options{}, "https://example.com/#", "fragment"},
 		{"not a URL", fetch.Options{}, "https://exa mple/", "a URL"},

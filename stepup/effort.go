@@ -1,0 +1,139 @@
+package stepup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// effort is how often a login was asked for on behalf of an operation since it last
+// succeeded.
+type effort struct {
+	asks int
+	last time.Time
+}
+
+// maxEfforts bounds the operations that are remembered, and effortAge how long a
+// login that came to nothing is remembered.
+const (
+	maxEfforts = 1024
+	effortAge  = 10 * time.Minute
+)
+
+// allowed reports why no login may be asked for now; nil if one may. That a server
+// refuses for ever, names other scopes each time or takes no token at all must not
+// open one window after the other (REQ-53). The caller holds a.mu.
+func (a *account) allowed(d demand) error {
+	recent := a.login != nil && time.Since(a.asked) < effortAge
+	e := a.efforts[d.purpose()]
+	switch {
+	case recent && d.kind == wantsToken && !a.accepted:
+		return errors.New("the server refuses the token that " + a.login.Issuer + " has just issued for it" + quoted(d.description) +
+			": whoever runs the server has to find out why")
+	case recent && d.kind == wantsScopes && includes(a.login.Asked, d.scopes):
+		return fmt.Errorf("the last login asked for %s, and the server still says that it is missing%s: whoever runs the authorization server %s has to grant it, or log out and in again and allow it",
+			strings.Join(d.scopes, " "), had(a.login.Scopes), a.login.Issuer)
+	case e != nil && e.asks >= a.t.config.MaxStepUps && time.Since(e.last) < effortAge:
+		return fmt.Errorf("%d logins in a row did not help: try again in %d minutes, or log out and in again",
+			e.asks, max(1, int((effortAge-time.Since(e.last)).Minutes())))
+	}
+	return nil
+}
+
+func had(scopes []string) string {
+	if scopes == nil {
+		return ""
+	}
+	return fmt.Sprintf(" (the token has %q)", plain(strings.Join(scopes, " ")))
+}
+
+func quoted(description string) string {
+	if description == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%q)", plain(description))
+}
+
+// purpose is what logins are counted for: the first ones apart from the step-ups.
+func (d demand) purpose() string {
+	if d.kind == wantsToken {
+		return "login " + d.operation
+	}
+	return d.operation
+}
+
+// takeTurn counts a login that is about to be asked for.
+func (a *account) takeTurn(d demand) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.allowed(d); err != nil {
+		return err
+	}
+	a.pending.asked = true
+	e := a.efforts[d.purpose()]
+	if e == nil || time.Since(e.last) > effortAge {
+		if len(a.efforts) >= maxEfforts {
+			clear(a.efforts)
+		}
+		e = &effort{}
+		a.efforts[d.purpose()] = e
+	}
+	e.asks++
+	e.last = time.Now()
+	return nil
+}
+
+// mayHelp reports why asking for a login could not help a request that was refused
+// with used; nil if it could, if a refresh might do, or if there is a newer login to
+// try first.
+func (a *account) mayHelp(d demand, used *Login) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if used != a.login || a.pending != nil || a.refreshable(d, used) {
+		return nil
+	}
+	return a.allowed(d)
+}
+
+// refreshable reports whether a refresh could bring what a demand wants: it brings no
+// new scopes.
+func (a *account) refreshable(d demand, login *Login) bool {
+	return d.kind == wantsToken && !d.anew && login != nil && login.RefreshToken != "" && login.covers(d.scopes)
+}
+
+// succeeded notes that a request was answered with a login.
+func (a *account) succeeded(operation string, login *Login, status int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, k := range []kind{wantsToken, wantsScopes} {
+		delete(a.efforts, demand{kind: k, operation: operation}.purpose())
+	}
+	if login != nil && login == a.login && status < http.StatusBadRequest {
+		a.accepted = true
+	}
+}
+
+// explanationKey is where Explanation looks in the context of a response's request:
+// what wraps bodies does not hide it there.
+type explanationKey struct{}
+
+func explain(resp *http.Response, why *Error) *http.Response {
+	r := resp.Request
+	resp.Request = r.WithContext(context.WithValue(r.Context(), explanationKey{}, why))
+	return resp
+}
+
+// Explanation is why a 401 or 403 that Transport returned was not answered by a login,
+// and what can be done: an *Error to show to a person. It is nil for every other
+// response.
+func Explanation(resp *http.Response) error {
+	if resp.Request != nil {
+		if why, ok := resp.Request.Context().Value(explanationKey{}).(*Error); ok {
+			return why
+		}
+	}
+	return nil
+}
