@@ -24,9 +24,10 @@ race: setup
 	$(GO) test -race $$($(GO) list ./... | grep -v -e /interop -e /attack/faults)
 
 # Real npm clients, a foreign authorization server, the conformance suite, and the
-# pages in Debian's Chromium.
+# pages in Debian's Chromium, a login in Debian's GNOME keyring.
 interop: interop/node_modules/.package-lock.json
 	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q chromium; }
+	@command -v gnome-keyring-daemon >/dev/null || { apt-get update -q && apt-get install -y -q dbus gnome-keyring; }
 	$(GO) test -count=1 -timeout 15m ./interop/...
 
 # Every fuzz target, FUZZTIME each; FUZZ picks some: make fuzz FUZZ='/message Fuzz'.

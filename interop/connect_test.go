@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -376,6 +377,50 @@ func TestConnectListAndLogout(t *testing.T) {
 	}
 	d.open(era2025)
 	d.wantAsked("notes:read", "notes:read")
+}
+
+// inKeyring runs a command in a session with an unlocked GNOME keyring.
+const inKeyring = `printf password | gnome-keyring-daemon --unlock --components=secrets >/dev/null && exec "$@"`
+
+// TestConnectKeyring keeps the login with a key in the keyring of Debian's GNOME, and
+// finds it in another session; nobody else does.
+func TestConnectKeyring(t *testing.T) {
+	for _, name := range []string{"dbus-run-session", "gnome-keyring-daemon"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Fatalf("a keyring is looked at in this test: apt-get install dbus gnome-keyring (%v)", err)
+		}
+	}
+	d := embeddedDesk(t)
+	home, kept := t.TempDir(), t.TempDir()
+	run := func(args ...string) string {
+		c := exec.Command("dbus-run-session", append([]string{"--", "sh", "-c", inKeyring, "sh", stileBinary(t), "connect", "--storage", "keyring", d.endpoint}, args...)...)
+		c.Env = append(d.env, "HOME="+home, "STILE_HOME="+kept)
+		var stderr bytes.Buffer
+		c.Stderr = &stderr
+		out, err := c.Output()
+		if err != nil {
+			t.Fatalf("%v\n%s%s", err, out, &stderr)
+		}
+		return string(out)
+	}
+	run("--login")
+	if said := run("--login"); !strings.Contains(said, "logged in to "+d.endpoint) {
+		t.Errorf("--login in another session: %s", said)
+	}
+	d.wantAsked("notes:read")
+	if list := run("--list"); !strings.Contains(list, "sealed with a key in the keyring") || !strings.Contains(list, "notes:read") {
+		t.Errorf("--list: %s", list)
+	}
+	files, err := filepath.Glob(filepath.Join(kept, "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("nothing is kept: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(text, []byte(`"sealed"`)) || bytes.Contains(text, []byte(`"value"`)) {
+			t.Errorf("%s: %s, %v", file, text, err)
+		}
+	}
 }
 
 // TestConnectRefused refuses a step-up: the client is told what happened in the
