@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -79,18 +78,19 @@ func (r *refusal) message() string {
 
 // refused answers a call that did not get through, by r or err.
 func (c *call) refused(r *refusal, err error) {
-	if c.ctx.Err() != nil && c.over() {
-		return
+	if c.ctx.Err() != nil {
+		return // it was cancelled, or the end has come, which answers it
 	}
 	if err == nil && r.isRPC && r.status != http.StatusUnauthorized && r.status != http.StatusForbidden {
 		c.answer(r.body)
 		return
 	}
-	c.finish(c.b.explain(c.m, r, err))
+	c.finish(c.b.explain(c.m, r, err, c.wasSent()))
 }
 
-// explain is the answer to a request that did not get through, in words.
-func (b *bridge) explain(m *envelope.Message, r *refusal, err error) []byte {
+// explain is the answer to a request that did not get through, in words; sent says
+// that it may have reached the server.
+func (b *bridge) explain(m *envelope.Message, r *refusal, err error, sent bool) []byte {
 	id := m.At(m.ID)
 	host := b.far.host()
 	var login *stepup.Error
@@ -101,8 +101,9 @@ func (b *bridge) explain(m *envelope.Message, r *refusal, err error) []byte {
 			text += "Scopes that were asked for: " + plain(strings.Join(login.Scopes, ", ")) + ". "
 		}
 		return b.deny(m, login.Scopes, text+b.config.Advice)
-	case errors.Is(err, context.Canceled):
-		return errorLine(id, http.StatusServiceUnavailable, "the call was given up")
+	case err != nil && sent:
+		b.log.Warn("the MCP server broke off", "error", err)
+		return errorLine(id, http.StatusBadGateway, fmt.Sprintf("the MCP server at %s broke off before it answered: %s; the call may have been carried out, repeat it if that is safe", host, plain(err.Error())))
 	case err != nil:
 		b.log.Warn("the MCP server cannot be reached", "error", err)
 		return errorLine(id, http.StatusBadGateway, fmt.Sprintf("the MCP server at %s cannot be reached: %s; see that it runs and that the URL is right, then repeat the call", host, plain(err.Error())))

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -141,7 +142,8 @@ type explained struct{ b *bridge }
 // RoundTrip sends one message.
 func (e explained) RoundTrip(r *http.Request) (*http.Response, error) {
 	m := messageOf(r)
-	res, err := e.b.far.detect.RoundTrip(r)
+	var sent atomic.Bool
+	res, err := e.b.far.detect.RoundTrip(r.WithContext(onWire(r.Context(), func() { sent.Store(true) })))
 	if m == nil || m.Kind != envelope.Request || r.Context().Err() != nil {
 		return res, err
 	}
@@ -153,7 +155,7 @@ func (e explained) RoundTrip(r *http.Request) (*http.Response, error) {
 	default:
 		return res, nil
 	}
-	line := e.b.explain(m, said, err)
+	line := e.b.explain(m, said, err, sent.Load())
 	return &http.Response{StatusCode: http.StatusOK, Status: "200 OK", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(line)),
 		ContentLength: int64(len(line)), Request: r}, nil

@@ -10,11 +10,13 @@ import (
 	"net/url"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stile-mcp/stile/internal/envelope"
 	"github.com/stile-mcp/stile/internal/remote"
 	"github.com/stile-mcp/stile/internal/sse"
+	"github.com/stile-mcp/stile/stepup"
 )
 
 // sseStream is one event stream of a server of the older transport, and the URL that
@@ -122,6 +124,24 @@ type sseCall struct {
 	key, token string // of its id and progress token
 	lines      chan []byte
 	gone       <-chan struct{} // closed when nobody reads them any more
+	answered   atomic.Bool
+}
+
+// sending is the context of a call's POST. It ends with r's, unless that ends because
+// the answer is there: to break off a POST that is just being answered can break
+// another that has got its connection (http.Transport hands it on before the first has
+// returned).
+func (s *sseStream) sending(r *http.Request, c *sseCall) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	stop := context.AfterFunc(s.ctx, cancel)
+	context.AfterFunc(r.Context(), func() {
+		if c.answered.Load() {
+			time.AfterFunc(tellTime, cancel)
+			return
+		}
+		cancel()
+	})
+	return ctx, func() { stop(); cancel() }
 }
 
 // sort takes a message to the stream it would come on in Streamable HTTP: an answer and
@@ -217,6 +237,8 @@ func (s *sseStream) ask(r *http.Request, m *envelope.Message) (*http.Response, e
 		cancel()
 	}
 	s.d.b.spawn(func() {
+		ctx, done := s.sending(r, c)
+		defer done()
 		res, err := s.send(ctx, m)
 		switch {
 		case err != nil:
@@ -263,7 +285,7 @@ func (b *sseBody) Close() error {
 	return nil
 }
 
-var errBrokeOff = errors.New("the event stream ended before the answer")
+var errBrokeOff = errors.New("the event stream ended")
 
 // relay writes what comes for a call, up to its answer.
 func (s *sseStream) relay(ctx context.Context, c *sseCall, out *io.PipeWriter) {
@@ -271,10 +293,15 @@ func (s *sseStream) relay(ctx context.Context, c *sseCall, out *io.PipeWriter) {
 	for {
 		select {
 		case line := <-c.lines:
+			m, err := envelope.Read(line)
+			last := err == nil && m.Kind == envelope.Response && m.ID.Exists() && envelope.Key(m.At(m.ID)) == c.key
+			if last {
+				c.answered.Store(true)
+			}
 			if _, err := out.Write(sse.Format("", "", line)); err != nil {
 				return
 			}
-			if m, err := envelope.Read(line); err == nil && m.Kind == envelope.Response && m.ID.Exists() && envelope.Key(m.At(m.ID)) == c.key {
+			if last {
 				_ = out.Close()
 				return
 			}
@@ -289,6 +316,7 @@ func (s *sseStream) relay(ctx context.Context, c *sseCall, out *io.PipeWriter) {
 }
 
 func (s *sseStream) send(ctx context.Context, m *envelope.Message) (*http.Response, error) {
+	ctx = stepup.WithResource(ctx, s.d.target.url.String())
 	q, err := http.NewRequestWithContext(ctx, http.MethodPost, s.endpoint.String(), bytes.NewReader(m.Raw))
 	if err != nil {
 		return nil, err
