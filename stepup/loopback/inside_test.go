@@ -93,8 +93,44 @@ func TestScreenless(t *testing.T) {
 		{"windows", env(), false},
 		{"windows", env("SSH_CONNECTION", "x", "BROWSER", "x"), true},
 	} {
-		if got := screenlessOn(tc.goos, tc.env); got != tc.want {
+		none := func(string) ([]string, error) { return nil, nil }
+		if got := (surroundings{tc.goos, tc.env, none, 1000}).screenless(); got != tc.want {
 			t.Errorf("%s: %v, want %v", tc.goos, got, tc.want)
+		}
+	}
+}
+
+// Clients start their servers with few variables; a desktop is found all the same.
+func TestDesktop(t *testing.T) {
+	const run = "/run/user/1000"
+	for name, tc := range map[string]struct {
+		goos  string
+		env   func(string) string
+		files []string
+		want  string
+	}{
+		"Wayland":           {"linux", env(), []string{run + "/bus", run + "/wayland-0.lock", run + "/wayland-0", "/tmp/.X11-unix/X0"}, "XDG_RUNTIME_DIR=" + run + " DBUS_SESSION_BUS_ADDRESS=unix:path=" + run + "/bus WAYLAND_DISPLAY=wayland-0 DISPLAY=:0"},
+		"X11":               {"linux", env("DBUS_SESSION_BUS_ADDRESS", "x"), []string{run + "/bus", "/tmp/.X11-unix/X1", run + "/gdm/Xauthority"}, "XDG_RUNTIME_DIR=" + run + " DISPLAY=:1 XAUTHORITY=" + run + "/gdm/Xauthority"},
+		"elsewhere":         {"linux", env("XDG_RUNTIME_DIR", "/run/me"), []string{"/run/me/bus", "/run/me/wayland-1"}, "XDG_RUNTIME_DIR=/run/me DBUS_SESSION_BUS_ADDRESS=unix:path=/run/me/bus WAYLAND_DISPLAY=wayland-1"},
+		"somebody else's":   {"linux", env(), []string{"/tmp/.X11-unix/X0"}, ""},
+		"no desktop":        {"linux", env(), []string{run + "/bus"}, ""},
+		"what it has is it": {"linux", env("DISPLAY", ":7"), []string{run + "/bus", run + "/wayland-0"}, ""},
+		"macOS":             {"darwin", env(), []string{run + "/bus", run + "/wayland-0"}, ""},
+	} {
+		glob := func(pattern string) (found []string, err error) {
+			for _, f := range tc.files {
+				if ok, _ := filepath.Match(pattern, f); ok {
+					found = append(found, f)
+				}
+			}
+			return found, nil
+		}
+		s := surroundings{tc.goos, tc.env, glob, 1000}
+		if got := strings.Join(s.desktop(), " "); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+		if tc.goos == "linux" && s.screenless() != (tc.want == "" && tc.env("DISPLAY") == "") {
+			t.Errorf("%s: screenless is %v", name, s.screenless())
 		}
 	}
 }

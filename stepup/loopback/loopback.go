@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -59,7 +60,7 @@ type Person struct {
 
 // New returns a Person.
 func New(c Config) *Person {
-	c.NoBrowser = c.NoBrowser || c.Browser == nil && screenless(os.Getenv)
+	c.NoBrowser = c.NoBrowser || c.Browser == nil && here(runtime.GOOS).screenless()
 	if c.Browser == nil {
 		c.Browser = openBrowser
 	}

@@ -52,6 +52,7 @@ func openBrowser(address string) error {
 		return err
 	}
 	c := exec.Command(command[0], append(command[1:], address)...)
+	c.Env = append(os.Environ(), here(runtime.GOOS).desktop()...)
 	c.SysProcAttr = detached()
 	if err := c.Run(); err != nil {
 		return fmt.Errorf("%s: %w", command[0], err)
@@ -80,19 +81,4 @@ func openerFor(goos string, getenv func(string) string, look func(string) (strin
 		return nil, errNoBrowser
 	}
 	return []string{path}, nil
-}
-
-// screenless reports whether a browser that was opened here would be seen by
-// nobody: there is no display, or the shell is a remote one. A program that $BROWSER
-// names knows better.
-func screenless(getenv func(string) string) bool { return screenlessOn(runtime.GOOS, getenv) }
-
-func screenlessOn(goos string, getenv func(string) string) bool {
-	if getenv("BROWSER") != "" && goos != "windows" {
-		return false
-	}
-	if getenv("SSH_CONNECTION") != "" || getenv("SSH_TTY") != "" {
-		return true
-	}
-	return goos != "windows" && goos != "darwin" && getenv("DISPLAY") == "" && getenv("WAYLAND_DISPLAY") == ""
 }
