@@ -41,7 +41,6 @@ func (v *visit) asBrowser() {
 		v.judgePreflight(a)
 		v.judgeAnswerToPage()
 	}
-	v.judgeOrigin()
 }
 
 func allowsOrigin(h http.Header) bool {
@@ -114,23 +113,28 @@ func (v *visit) judgeAnswerToPage() {
 	}
 }
 
-// judgeOrigin asks as a hostile page and under a hostile name would (REQ-20).
+// judgeOrigin asks as a hostile page and under a hostile name would (REQ-20). A server
+// may look at the token first, so that only who has one can tell.
 func (v *visit) judgeOrigin() {
 	a, err := v.post(initialize(), http.Header{"Origin": {hostileOrigin}}, v.credentials())
 	switch {
 	case err != nil:
-	case a.status == http.StatusForbidden && a.header.Get("WWW-Authenticate") != "":
+	case a.status == http.StatusForbidden && a.header.Get("WWW-Authenticate") != "" && v.barred == "" && !v.report.Has("login-insufficient"):
 		v.find("origin-challenged", a.told())
-	case a.status != http.StatusForbidden && v.local:
+	case a.status == http.StatusUnauthorized || a.status == http.StatusForbidden:
+		if a.status == http.StatusUnauthorized && v.options.Token == "" {
+			v.notTried("Whether Origin and Host are looked at: it may be behind the token.")
+		}
+	case v.local:
 		v.find("origin-unchecked", a.line()+" to Origin "+hostileOrigin)
-	case a.status != http.StatusForbidden:
+	default:
 		v.find("origin-any", a.line()+" to Origin "+hostileOrigin)
 	}
 	if !v.local {
 		return // the name is the load balancer's business
 	}
-	a, err = v.post(initialize(), http.Header{"Host": {"attacker.example"}})
-	if err == nil && (a.status == http.StatusOK || a.status == http.StatusUnauthorized) {
+	a, err = v.post(initialize(), http.Header{"Host": {"attacker.example"}}, v.credentials())
+	if err == nil && a.status == http.StatusOK {
 		v.find("host-unchecked", a.line()+" to Host attacker.example")
 	}
 }

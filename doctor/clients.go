@@ -56,8 +56,7 @@ var keepOut = []string{"challenge-none", "challenge-no-bearer", "challenge-comma
 	"login-failed", "login-scope-refused", "login-resource-refused", "token-refused"}
 
 // holdUp are the findings that keep every client from stepping up.
-var holdUp = []string{"step-up-no-challenge", "challenge-comma", "challenge-no-bearer", "challenge-malformed", "step-up-no-error", "step-up-other-error",
-	"step-up-no-scope", "step-up-in-band", "step-up-none", "step-up-status", "step-up-login-failed", "step-up-failed"}
+var holdUp = []string{"step-up-no-challenge", "step-up-no-error", "step-up-other-error", "step-up-no-scope", "step-up-in-band", "step-up-none", "step-up-status", "step-up-login-failed", "step-up-failed"}
 
 func (v *visit) finish(c class) (finish, why string) {
 	if v.report.Has("open") {
@@ -74,6 +73,13 @@ func (v *visit) finish(c class) (finish, why string) {
 			return "perhaps", "the first login worked; a step-up was not tried"
 		}
 		return "perhaps", "nothing stands in the way of the first login; neither it nor a step-up was tried"
+	}
+	if v.refusal != nil && v.refusal.broken != "" {
+		why := catalogue[v.refusal.broken].title
+		if v.refusal.broken == "challenge-comma" {
+			why += "; only the Python SDKs read it"
+		}
+		return "no", why
 	}
 	if id := v.firstOf(holdUp); id != "" {
 		return "no", catalogue[id].title

@@ -25,6 +25,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stile-mcp/stile/internal/fetch"
@@ -89,13 +90,16 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 	v.logIn()
 	if v.options.Token != "" {
 		v.asHolder()
-		v.barred = v.firstOf(keepOut)
+	} else if o.Login == nil && v.challenged() {
+		v.notTried("What a login brings, and the step-up: --login logs in in a browser, --token-file takes a token.")
+	}
+	v.barred = v.firstOf(keepOut)
+	if v.report.Login != nil { // then what is odd about the way to it has kept nobody out
+		v.barred = v.firstOf([]string{"token-refused"})
+	}
+	v.judgeOrigin()
+	if v.options.Token != "" {
 		v.stepUp()
-	} else {
-		v.barred = v.firstOf(keepOut)
-		if o.Login == nil && v.challenged() {
-			v.notTried("What a login brings, and the step-up: --login logs in in a browser, --token-file takes a token.")
-		}
 	}
 	v.judgeClients()
 	return v.report, nil
@@ -154,7 +158,12 @@ func (v *visit) close() {
 	v.fetch.CloseIdle()
 }
 
+// lookUpTime is how long a name may take before it counts as one of the open network.
+const lookUpTime = 2 * time.Second
+
 func isPrivate(ctx context.Context, host string) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookUpTime)
+	defer cancel()
 	addresses, err := net.DefaultResolver.LookupIPAddr(ctx, host)
 	if err != nil {
 		return false
@@ -243,6 +252,6 @@ func (v *visit) judgeDiscover() {
 // judgeSameChallenge wants every way in to show the same challenge.
 func (v *visit) judgeSameChallenge(a answer) {
 	if got := a.header.Values("WWW-Authenticate"); !slices.Equal(got, v.wall.values) {
-		v.find("probe-differs", a.told()+"; to initialize: "+v.wall.header())
+		v.find("probe-differs", a.method+": "+strings.Join(got, " | ")+"; POST of initialize: "+v.wall.header())
 	}
 }

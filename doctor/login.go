@@ -136,7 +136,7 @@ func (v *visit) judgeLogin() {
 	v.report.Login = &LoginSeen{Asked: l.Asked, Granted: l.Scopes, Refresh: l.RefreshToken != ""}
 	v.held = l.Scopes
 	if missing := scope.Set(l.Asked).Without(l.Scopes); l.Scopes != nil && len(missing) > 0 {
-		v.find("login-less", "asked for "+strings.Join(l.Asked, " ")+", granted "+list(l.Scopes))
+		v.find("login-less", "asked for "+strings.Join(l.Asked, " ")+", granted "+scopes(l.Scopes))
 	}
 	if i := slices.IndexFunc(v.servers, func(m issuerMetadata) bool { return m.Issuer == l.Issuer }); i >= 0 && !v.servers[i].Iss && v.visitor.person.named() {
 		v.find("login-iss-unadvertised", "the answer to the authorization request has iss, the metadata at "+v.servers[i].at+" does not say so")

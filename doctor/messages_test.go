@@ -194,14 +194,19 @@ func peekSmall(r *http.Request) string {
 
 // elsewhere examines a server that is not on this machine, as far as the doctor knows.
 func elsewhere(t *testing.T, o doctor.Options) doctor.Options {
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer good" {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, result())
+			return
+		}
 		w.Header().Set("WWW-Authenticate", `Bearer scope="notes:read"`)
 		w.WriteHeader(http.StatusUnauthorized)
 	}))
 	t.Cleanup(server.Close)
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
-	o.URL, o.RootCAs, o.Token, o.Call = "https://example.com/mcp", roots, "", nil
+	o.URL, o.RootCAs, o.Token, o.Call = "https://example.com/mcp", roots, "good", nil
 	return doctor.WithDial(o, func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
 	})

@@ -66,8 +66,9 @@ type StepUpSeen struct {
 	Challenge string   `json:"challenge,omitempty"`
 	Asked     []string `json:"asked,omitempty"` // of the second login
 	Granted   []string `json:"granted,omitempty"`
-	// Outcome is "not refused", "refused inside the answer", "challenged", "the
-	// second login failed", "refused again" or "succeeded".
+	// Outcome is "not refused", "refused inside the answer", "challenged", "challenged,
+	// in a way that no client can follow", "the second login failed", "refused again"
+	// or "succeeded".
 	Outcome string `json:"outcome"`
 }
 
@@ -121,7 +122,7 @@ func (v *visit) find(id, seen string) {
 	if v.report.Has(id) {
 		return
 	}
-	f := Finding{ID: id, Severity: rule.severity, Title: rule.title, Seen: clean(v.hide(seen), 400),
+	f := Finding{ID: id, Severity: rule.severity, Title: rule.title, Seen: clean(v.hide(seen), 700),
 		Hurts: rule.hurts, Rule: rule.rule, Mend: rule.mend}
 	at := slices.IndexFunc(v.report.Findings, func(g Finding) bool { return g.Severity < f.Severity })
 	if at < 0 {

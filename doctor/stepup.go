@@ -141,12 +141,13 @@ func (v *visit) callWith(credentials http.Header) (answer, error) {
 // getOver steps up as a client of class U does: it asks for what is held and what is
 // missing, and sends the operation again in the same session.
 func (v *visit) getOver() {
-	if v.visitor == nil || v.refusal == nil || v.refusal.bearer == nil {
+	if v.visitor == nil {
 		return
 	}
 	v.tryRefresh()
-	if len(v.refusal.scopes()) == 0 || v.refusal.status != http.StatusForbidden || v.refusal.get("error") != "insufficient_scope" {
-		return // no client would know what to ask for
+	if v.refusal.broken != "" || len(v.refusal.scopes()) == 0 || v.refusal.status != http.StatusForbidden || v.refusal.get("error") != "insufficient_scope" {
+		v.report.StepUp.Outcome = "challenged, in a way that no client can follow"
+		return
 	}
 	old := v.credentials()
 	w, err := v.open(old)

@@ -26,7 +26,7 @@ func (v *visit) judgeWrongToken() {
 	switch a.status {
 	case http.StatusUnauthorized:
 		w := v.readChallenge(a)
-		if w.get("error") != "invalid_token" {
+		if w.broken == "" && w.get("error") != "invalid_token" {
 			v.find("wrong-token-error", w.header())
 		}
 	case http.StatusOK, http.StatusAccepted:

@@ -14,6 +14,7 @@ type wall struct {
 	status int
 	values []string          // of WWW-Authenticate, one a line
 	bearer *challenge.Parsed // nil: no client can read one
+	broken string            // the finding that says why
 }
 
 // get is a parameter of the challenge, empty where it is absent.
@@ -39,18 +40,22 @@ func (v *visit) readChallenge(a answer) *wall {
 		return w
 	}
 	if slices.ContainsFunc(w.values, commaAfterScheme) {
-		v.find("challenge-comma", w.header())
+		w.broken = "challenge-comma"
+		v.find(w.broken, w.header())
 		return w
 	}
 	parsed, err := challenge.Parse(w.values)
 	if err != nil {
 		v.find("challenge-malformed", w.header()+" ("+err.Error()+")")
-		w.bearer = firstBearer(w.values)
+		if w.bearer = firstBearer(w.values); w.bearer == nil {
+			w.broken = "challenge-malformed"
+		}
 		return w
 	}
 	i := slices.IndexFunc(parsed, isBearer)
 	if i < 0 {
-		v.find("challenge-no-bearer", w.header())
+		w.broken = "challenge-no-bearer"
+		v.find(w.broken, w.header())
 		return w
 	}
 	w.bearer = &parsed[i]

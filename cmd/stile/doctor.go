@@ -7,18 +7,29 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/stile-mcp/stile/doctor"
+	"github.com/stile-mcp/stile/stepup/loopback"
 )
 
 // doctorCommand looks at a protected MCP server as a client would.
 type doctorCommand struct {
 	JSON      bool   `name:"json" xor:"form" help:"Write the report as JSON."`
 	Markdown  bool   `name:"md" xor:"form" help:"Write the report as Markdown."`
-	TokenFile string `placeholder:"FILE" help:"An access token of a first login, to go on with: in a file, - for standard input. Default: STILE_TOKEN of the environment, if it is set."`
-	Call      string `placeholder:"NAME" help:"An operation that the token may not use, to try a step-up: a tool, or a method and a name, as \"prompts/get summarise\". It is really called."`
+	Login     bool   `xor:"who" help:"Log in in a browser, to go on as a client would. The login is forgotten afterwards."`
+	TokenFile string `xor:"who" placeholder:"FILE" help:"Go on with an access token of a first login: in a file, - for standard input. Default: STILE_TOKEN of the environment, if it is set."`
+	Call      string `placeholder:"NAME" help:"An operation that the login may not use yet, to try a step-up: a tool, or a method and a name, as \"prompts/get summarise\". It is really called."`
 	Args      string `placeholder:"JSON" help:"The arguments of --call."`
-	CA        string `name:"ca" placeholder:"FILE" help:"Certificates to trust instead of the system's, as PEM."`
+
+	Scope            []string      `group:"With --login" sep:"none" placeholder:"SCOPES" help:"Ask for these too, with spaces between. May be repeated."`
+	ClientID         string        `group:"With --login" name:"client-id" placeholder:"ID" help:"A client that the issuer knows. Default: one that registers itself."`
+	ClientSecretFile string        `group:"With --login" placeholder:"FILE" help:"The secret of --client-id. Default: STILE_CLIENT_SECRET of the environment, if it is set."`
+	CallbackPort     int           `group:"With --login" placeholder:"PORT" help:"Take the answer of a login at this port of 127.0.0.1. Default: any."`
+	NoBrowser        bool          `group:"With --login" help:"Print the address of a login, do not open it; the answer may be pasted."`
+	Timeout          time.Duration `group:"With --login" default:"5m" help:"How long a login may take. Default: ${default}."`
+
+	CA string `name:"ca" placeholder:"FILE" help:"Certificates to trust instead of the system's, as PEM."`
 
 	URL string `arg:"" help:"The endpoint."`
 }
@@ -41,11 +52,19 @@ func (c *doctorCommand) run(p *process) error {
 	if o.Call, err = c.operation(); err != nil {
 		return err
 	}
-	if o.Token, err = c.token(p); err != nil {
+	if err := c.checkLogin(); err != nil {
 		return err
 	}
-	if o.Call != nil && o.Token == "" {
-		return usageError{"--call needs an access token: give --token-file or set STILE_TOKEN"}
+	if o.Login, err = c.login(p); err != nil {
+		return err
+	}
+	if o.Login == nil {
+		if o.Token, err = c.token(p); err != nil {
+			return err
+		}
+	}
+	if o.Call != nil && o.Token == "" && o.Login == nil {
+		return usageError{"--call needs a login or an access token: give --login or --token-file, or set STILE_TOKEN"}
 	}
 	if c.CA != "" {
 		if o.RootCAs, err = readCertificates(p.around, c.CA); err != nil {
@@ -66,6 +85,35 @@ func (c *doctorCommand) run(p *process) error {
 		return foundTrouble(exitWarnings)
 	}
 	return nil
+}
+
+// checkLogin refuses what is for --login only.
+func (c *doctorCommand) checkLogin() error {
+	switch {
+	case !c.Login && (len(c.Scope) > 0 || c.ClientID != "" || c.ClientSecretFile != "" || c.CallbackPort != 0 || c.NoBrowser):
+		return usageError{"--scope, --client-id, --client-secret-file, --callback-port and --no-browser: expected with --login"}
+	case c.ClientSecretFile != "" && c.ClientID == "":
+		return usageError{"--client-secret-file: expected with --client-id"}
+	case c.CallbackPort < 0 || c.CallbackPort > 65535:
+		return usageError{"--callback-port: expected 1 to 65535"}
+	case c.Timeout <= 0:
+		return usageError{"--timeout: expected a time span above zero"}
+	}
+	return nil
+}
+
+// login is how to log in; nil without --login.
+func (c *doctorCommand) login(p *process) (*doctor.Login, error) {
+	if !c.Login {
+		return nil, nil
+	}
+	client, err := (&connectCommand{ClientID: c.ClientID, ClientSecretFile: c.ClientSecretFile}).client(p.around)
+	if err != nil {
+		return nil, err
+	}
+	desk := loopback.New(loopback.Config{Port: c.CallbackPort, NoBrowser: c.NoBrowser, Out: p.stderr, Paste: p.stdin,
+		Tell: func(text string) { fmt.Fprintln(p.stderr, "stile:", printable(text)) }})
+	return &doctor.Login{Person: desk, Client: client, Scopes: strings.Fields(strings.Join(c.Scope, " ")), Timeout: c.Timeout}, nil
 }
 
 // operation is what --call and --args name.
