@@ -228,5 +228,12 @@ var catalogue = map[string]rule{
 	"step-up-401-in-body": {Warning, "the body of a 403 has 401 in it", []string{gemini}, []string{"DES-14"}, "Keep 401 out of the text: it is taken for a failed login."},
 }
 
-// IDs are the ids of all findings there are, sorted.
-func IDs() []string { return slices.Sorted(maps.Keys(catalogue)) }
+// All are the findings there are, by their ids, with nothing in Seen.
+func All() []Finding {
+	var all []Finding
+	for _, id := range slices.Sorted(maps.Keys(catalogue)) {
+		r := catalogue[id]
+		all = append(all, Finding{ID: id, Severity: r.severity, Title: r.title, Hurts: r.hurts, Rule: r.rule, Mend: r.mend})
+	}
+	return all
+}

@@ -150,7 +150,7 @@ func (v *visit) judgeLogin() {
 }
 
 // refresh does what clients of class R do before anything else: it refreshes, without
-// a scope. It says whether the issuer gave a token.
+// a scope. The token is empty where the issuer refused.
 func (v *visit) refresh() (token string, err error) {
 	l := v.visitor.login
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {l.RefreshToken}, "resource": {l.ResourceID}}
@@ -169,13 +169,13 @@ func (v *visit) refresh() (token string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if resp.Status != http.StatusOK {
+		return "", nil
+	}
 	var got struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := json.Unmarshal(resp.Body, &got); err != nil || resp.Status != http.StatusOK {
-		return "", nil
-	}
-	return got.AccessToken, nil
+	return got.AccessToken, json.Unmarshal(resp.Body, &got)
 }
 
 // watched is a Person of whom is remembered what was asked and answered. It is safe
