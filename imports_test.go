@@ -53,7 +53,7 @@ var mayImport = map[string]struct {
 	"stepup/loopback":              {"stepup internal/fetch", "a browser and a port; what is asked for is not its business"},
 	"stepup/saved":                 {"stepup", "values under names; what they mean is for stepup"},
 	"bridge":                       {"challenge scope stepup internal/remote internal/sse internal/stdio internal/envelope internal/era internal/mirror internal/problem", "a bridge knows its server by messages only, and of logins no more than why one failed"},
-	"doctor":                       {"challenge doctor/provider internal/fetch scope stepup", "a doctor looks from outside, as a client does; it knows nothing of the gateway"},
+	"doctor":                       {"challenge doctor/provider internal/fetch internal/sse scope stepup", "a doctor looks from outside, as a client does; it knows nothing of the gateway"},
 	"doctor/provider":              {"", "what is known of others' products is a table"},
 	".": {"authenticate message session authorize challenge scope internal/problem internal/relay internal/sse",
 		"the gateway takes any http.Handler as upstream, so it does not know forward, and nothing of the programs around it"},

@@ -10,6 +10,8 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+
+	"github.com/stile-mcp/stile/internal/sse"
 )
 
 // maxBody is how much of an answer is read, in bytes.
@@ -73,22 +75,26 @@ type rpcMessage struct {
 // there is none.
 func (a answer) rpc() *rpcMessage {
 	media, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
-	candidates := [][]byte{a.body}
-	if media == "text/event-stream" {
-		candidates = nil
-		for line := range bytes.Lines(a.body) {
-			if data, ok := bytes.CutPrefix(bytes.TrimRight(line, "\r\n"), []byte("data:")); ok {
-				candidates = append(candidates, data)
-			}
-		}
+	if media != "text/event-stream" {
+		return readMessage(a.body)
 	}
-	for _, c := range candidates {
-		var m rpcMessage
-		if json.Unmarshal(c, &m) == nil && m.JSONRPC == "2.0" && (m.Result != nil || m.Error != nil) {
-			return &m
+	var found *rpcMessage
+	_ = (&sse.Scanner{Max: maxBody}).Feed(a.body, func(ev sse.Event) error {
+		if found == nil {
+			found = readMessage(ev.Data)
 		}
+		return nil
+	})
+	return found
+}
+
+// readMessage reads a JSON-RPC response; nil for anything else.
+func readMessage(data []byte) *rpcMessage {
+	m := new(rpcMessage)
+	if json.Unmarshal(data, m) != nil || m.JSONRPC != "2.0" || m.Result == nil && m.Error == nil {
+		return nil
 	}
-	return nil
+	return m
 }
 
 // ask sends one request to the endpoint and reads its answer. A stream is read until

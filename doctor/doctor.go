@@ -64,9 +64,9 @@ type Call struct {
 }
 
 // Examine looks at a server, for a few minutes at most beside the time that people take
-// to log in. Its error says that
-// there was nothing to look at: a URL that cannot be asked or a host that does not
-// answer; all else is in the report. It is safe for concurrent use.
+// to log in. Its error says that there was nothing to look at (a URL that
+// cannot be asked, a host that does not answer), or that ctx ended; all else is in the
+// report. It is safe for concurrent use.
 func Examine(ctx context.Context, o Options) (Report, error) {
 	endpoint, err := fetch.CheckURL(o.URL, true)
 	if err != nil {
@@ -100,6 +100,9 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 	v.judgeOrigin()
 	if v.options.Token != "" {
 		v.stepUp()
+	}
+	if err := ctx.Err(); err != nil {
+		return Report{}, err // what was found since means nothing
 	}
 	v.judgeClients()
 	return v.report, nil

@@ -198,6 +198,40 @@ func TestLoginWithoutCall(t *testing.T) {
 	}
 }
 
+// A server of 2026-07-28 only has no sessions; the step-up is tried without one.
+func TestModernServer(t *testing.T) {
+	p := newPatient(t, stiletest.IssuerOptions{})
+	login(p)
+	p.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == "" || r.Header.Get("Mcp-Method") != "" {
+			return false
+		}
+		http.Error(w, `{"jsonrpc":"2.0","id":1,"error":{"code":-32022,"message":"only 2026-07-28"}}`, http.StatusBadRequest)
+		return true
+	}
+	r := p.examine(t)
+	if r.StepUp == nil || r.StepUp.Outcome != "succeeded" {
+		t.Errorf("step-up %+v, findings %v", r.StepUp, ids(r))
+	}
+}
+
+// Who breaks off is not told what was found since.
+func TestBrokenOff(t *testing.T) {
+	p := newPatient(t, stiletest.IssuerOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	p.before = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Mcp-Method") == "server/discover" {
+			cancel()
+		}
+		return false
+	}
+	r, err := doctor.Examine(ctx, doctor.Options{URL: p.url, Token: p.token})
+	if !errors.Is(err, context.Canceled) || len(r.Findings) > 0 {
+		t.Errorf("%v, %v", err, ids(r))
+	}
+}
+
 // A login needs somebody, and no token beside it.
 func TestLoginOptions(t *testing.T) {
 	for _, o := range []doctor.Options{{Login: &doctor.Login{}}, {Login: &doctor.Login{Person: new(person)}, Token: "x"}} {

@@ -72,6 +72,9 @@ func (c *doctorCommand) run(p *process) error {
 		}
 	}
 	report, err := doctor.Examine(p.ctx, o)
+	if p.ctx.Err() != nil {
+		return errInterrupted
+	}
 	if err != nil {
 		return err
 	}

@@ -2,13 +2,107 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/stile-mcp/stile"
+	"github.com/stile-mcp/stile/authenticate"
+	"github.com/stile-mcp/stile/authorize"
 	"github.com/stile-mcp/stile/doctor/provider"
+	"github.com/stile-mcp/stile/stiletest"
 )
+
+// The exit code of doctor says how bad it is, whatever form the report has.
+func TestDoctorExitCodes(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		spoil func(w http.ResponseWriter, r *http.Request) bool
+		args  []string
+		want  int
+		says  string
+	}{
+		{"well", nil, nil, exitOK, "0 errors, 0 warnings, 2 notes."},
+		{"no GET", func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodGet || r.URL.Path != "/mcp" {
+				return false
+			}
+			http.Error(w, "no", http.StatusMethodNotAllowed)
+			return true
+		}, []string{"--json"}, exitWarnings, `"id": "probe-GET"`},
+		{"open", func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{}}`)
+			return true
+		}, []string{"--md"}, exitErrors, "| error | answers without a token (`open`)"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			url := doctored(t, tc.spoil)
+			var out, errs bytes.Buffer
+			code := run(t.Context(), append([]string{"doctor", url}, tc.args...), strings.NewReader(""), &out, &errs)
+			if code != tc.want || !strings.Contains(out.String(), tc.says) {
+				t.Errorf("ends with %d, want %d and %q\n%s%s", code, tc.want, tc.says, &out, &errs)
+			}
+			if slices.Contains(tc.args, "--json") && !json.Valid(out.Bytes()) {
+				t.Error("no JSON")
+			}
+		})
+	}
+}
+
+// doctored is a gateway that may be spoiled.
+func doctored(t *testing.T, spoil func(http.ResponseWriter, *http.Request) bool) string {
+	t.Helper()
+	issuer := stiletest.NewIssuerServer(t, stiletest.IssuerOptions{})
+	notes := stiletest.NewNotes(stiletest.NotesOptions{})
+	t.Cleanup(func() { _ = notes.Close() })
+	var gateway http.Handler
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if spoil == nil || !spoil(w, r) {
+			gateway.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	policy, err := authorize.New(authorize.Config{Baseline: "notes:read"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokens, err := authenticate.NewJWT(authenticate.JWTConfig{Issuer: issuer.URL(), Audiences: []string{server.URL + "/mcp"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateway, err = stile.New(stile.Config{PublicURL: server.URL, AllowedOrigins: []string{"https://inspector.example.com"}, Audit: io.Discard,
+		Servers: []stile.Server{{Name: "notes", Path: "/mcp", Upstream: notes, Policy: policy,
+			Verifiers: []authenticate.Verifier{tokens}, Issuers: []*authenticate.Profile{tokens.Profile()}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return server.URL + "/mcp"
+}
+
+// What --login cannot be with is told before anybody is asked to log in.
+func TestDoctorLoginUsage(t *testing.T) {
+	for args, want := range map[string]string{
+		"--scope x":                               "expected with --login",
+		"--login --client-secret-file x":          "expected with --client-id",
+		"--login --callback-port 99999":           "1 to 65535",
+		"--login --timeout 0s":                    "above zero",
+		"--login --client-id a --call x --args 1": "a JSON object",
+	} {
+		var out, errs bytes.Buffer
+		code := run(t.Context(), append([]string{"doctor", "https://mcp.example.com/mcp"}, strings.Fields(args)...), strings.NewReader(""), &out, &errs)
+		if code != exitUsage || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: %s", args, fmt.Sprint(code, errs.String()))
+		}
+	}
+}
 
 // Each provider's lines make a configuration that loads, once the words in capitals
 // are replaced.
