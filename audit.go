@@ -3,6 +3,7 @@ package stile
 import (
 	"encoding/hex"
 	"io"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -15,11 +16,25 @@ import (
 
 // auditLog writes one JSON object a line for every decision, before anything is
 // forwarded or answered. It never sees a token; arguments are not recorded.
+// Records that come together leave in one write.
 type auditLog struct {
-	mu   sync.Mutex // guards the rest
-	buf  []byte
-	torn bool // the last line broke off in the middle
 	w    io.Writer
+	turn chan struct{} // held while writing
+	torn bool          // the last line broke off in the middle; of the turn
+
+	mu   sync.Mutex // guards next
+	next *auditBatch
+}
+
+func newAuditLog(w io.Writer) *auditLog {
+	return &auditLog{w: w, turn: make(chan struct{}, 1)}
+}
+
+// auditBatch is what leaves in one write.
+type auditBatch struct {
+	lines []byte
+	done  chan struct{} // closed when err is there; nil while nobody waits for it
+	err   error
 }
 
 // auditRecord is what one line says.
@@ -34,18 +49,47 @@ type auditRecord struct {
 	err       string
 }
 
-// write appends the record as one line. An error means that there is no record,
+// write appends the record as one line. An error means that there may be no record,
 // so there must be no call.
 func (a *auditLog) write(r auditRecord) error {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.buf = a.buf[:0]
-	if a.torn {
-		a.buf = append(a.buf, '\n') // half a line spoils no other
+	if b := a.next; b != nil { // its owner is about to write it
+		b.lines = r.append(b.lines)
+		if b.done == nil {
+			b.done = make(chan struct{})
+		}
+		a.mu.Unlock()
+		<-b.done
+		return b.err
 	}
-	a.buf = r.append(a.buf)
-	n, err := a.w.Write(a.buf)
+	b := auditBatches.Get().(*auditBatch)
+	b.lines = r.append(b.lines[:0])
+	a.next = b
+	a.mu.Unlock()
+	runtime.Gosched() // whoever has a record by then comes along
+	return a.flush(b)
+}
+
+var auditBatches = sync.Pool{New: func() any { return &auditBatch{} }}
+
+// flush writes a batch.
+func (a *auditLog) flush(b *auditBatch) error {
+	a.turn <- struct{}{}
+	defer func() { <-a.turn }()
+	a.mu.Lock()
+	a.next = nil
+	a.mu.Unlock()
+	if a.torn { // half a line spoils no other
+		b.lines = append([]byte{'\n'}, b.lines...)
+	}
+	n, err := a.w.Write(b.lines)
 	a.torn = err != nil && (n > 0 || a.torn)
+	if b.done == nil {
+		auditBatches.Put(b)
+		return err
+	}
+	b.err = err
+	close(b.done)
 	return err
 }
 

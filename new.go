@@ -37,7 +37,7 @@ func New(c Config) (*Gateway, error) {
 		documents: map[string]*document{},
 		legacy:    map[string]legacyRoute{},
 		sessions:  sessions,
-		audit:     &auditLog{w: c.Audit},
+		audit:     newAuditLog(c.Audit),
 		memory:    newRefusalMemory(c.RefusalWindow),
 		limits:    newLimits(&c),
 		config:    c,
