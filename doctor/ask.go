@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/stile-mcp/stile/internal/sse"
+	"github.com/stile-mcp/stile/stepup"
 )
 
 // maxBody is how much of an answer is read, in bytes.
@@ -23,6 +24,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
+	why    error // that a client which logs in did not; nil for any other
 }
 
 // line tells of the answer in a few words: what was asked and what came.
@@ -128,7 +130,7 @@ func send(client *http.Client, r *http.Request, h http.Header) (answer, error) {
 		return answer{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	a := answer{method: r.Method, status: resp.StatusCode, header: resp.Header}
+	a := answer{method: r.Method, status: resp.StatusCode, header: resp.Header, why: stepup.Explanation(resp)}
 	a.read(resp.Body)
 	return a, nil
 }

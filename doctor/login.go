@@ -48,13 +48,18 @@ func (v *visit) logIn() {
 		v.notTried("The login: the server did not ask for one.")
 		return
 	}
-	v.visitor = &visitor{store: stepup.NewMemory(), person: &watched{Person: v.options.Login.Person}}
-	client, err := v.client(-1)
+	v.visitor = &visitor{store: stepup.NewMemory(), person: &watched{Person: v.options.Login.Person, firstOnly: true}}
+	var a answer
+	client, err := v.client()
 	if err == nil {
-		_, err = v.through(client, initialize(), nil)
+		a, err = v.through(client, initialize(), nil)
 	}
-	if err == nil {
+	v.visitor.person.lift()
+	if err == nil || errors.Is(err, errLater) {
 		err = v.loadLogin()
+	}
+	if errors.Is(err, errNoLogin) && a.why != nil {
+		err = a.why
 	}
 	if err != nil {
 		v.find(loginFinding(err), loginError(err))
@@ -63,11 +68,11 @@ func (v *visit) logIn() {
 	v.judgeLogin()
 }
 
-// client is a client that logs in, and steps up so many times for an operation.
-func (v *visit) client(stepUps int) (*http.Client, error) {
+// client is a client that logs in, and steps up once for an operation.
+func (v *visit) client() (*http.Client, error) {
 	l := v.options.Login
 	t, err := stepup.New(stepup.Config{Base: v.http.Transport, Person: v.visitor.person, Client: l.Client, ClientName: "Stile doctor",
-		Scopes: l.Scopes, Store: v.visitor.store, MaxStepUps: stepUps, LoginTimeout: cmp.Or(l.Timeout, loginTime),
+		Scopes: l.Scopes, Store: v.visitor.store, MaxStepUps: 1, LoginTimeout: cmp.Or(l.Timeout, loginTime),
 		RootCAs: v.options.RootCAs, Proxy: http.ProxyFromEnvironment, AllowPrivate: v.private})
 	if err != nil {
 		return nil, err
@@ -183,9 +188,20 @@ func (v *visit) refresh() (token string, err error) {
 type watched struct {
 	stepup.Person
 
-	mu      sync.Mutex
-	asked   []stepup.Request
-	answers []url.Values
+	mu        sync.Mutex
+	firstOnly bool // no step-up is wanted yet
+	asked     []stepup.Request
+	answers   []url.Values
+}
+
+// errLater is the answer to a step-up that nobody has named an operation for.
+var errLater = errors.New("only the first login is wanted")
+
+// lift lets step-ups through from now on.
+func (w *watched) lift() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.firstOnly = false
 }
 
 // Begin makes ready to receive the answer.
@@ -221,6 +237,12 @@ type watchedVisit struct {
 
 // Authorize has the person open the URL.
 func (v *watchedVisit) Authorize(ctx context.Context, r stepup.Request) (url.Values, error) {
+	v.w.mu.Lock()
+	refused := v.w.firstOnly && r.Operation != ""
+	v.w.mu.Unlock()
+	if refused {
+		return nil, errLater
+	}
 	answer, err := v.Visit.Authorize(ctx, r)
 	v.w.mu.Lock()
 	defer v.w.mu.Unlock()

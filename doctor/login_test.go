@@ -215,6 +215,31 @@ func TestModernServer(t *testing.T) {
 	}
 }
 
+// What initialize needs and the 401 does not say is found by the first login alone.
+func TestFirstLoginIsNotEnough(t *testing.T) {
+	p := newPatient(t, stiletest.IssuerOptions{})
+	login(p)
+	p.options = func(_ *testing.T, o doctor.Options) doctor.Options { o.Call = nil; return o }
+	p.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == "" || strings.Contains(scopeOf(r), "notes:write") || strings.Contains(r.Header.Get("Authorization"), "stile-doctor") {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="notes:read notes:write"`)
+		w.WriteHeader(http.StatusForbidden)
+		return true
+	}
+	r := p.examine(t)
+	contains(t, r, "login-insufficient")
+	if n := len(p.person.requests()); n != 1 {
+		t.Errorf("%d logins, want 1", n)
+	}
+	for _, v := range r.Clients {
+		if v.Class == "U" && v.Finish != "yes" {
+			t.Errorf("%+v: the challenge can be followed", v)
+		}
+	}
+}
+
 // Who breaks off is not told what was found since.
 func TestBrokenOff(t *testing.T) {
 	p := newPatient(t, stiletest.IssuerOptions{})

@@ -154,7 +154,7 @@ func (v *visit) getOver() {
 	if err != nil {
 		return
 	}
-	client, err := v.client(1)
+	client, err := v.client()
 	if err != nil {
 		return
 	}
