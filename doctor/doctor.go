@@ -87,10 +87,20 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 	}
 	v.asBrowser()
 	v.asStranger()
+	v.goOn()
+	if err := ctx.Err(); err != nil {
+		return Report{}, err // what was found since means nothing
+	}
+	v.judgeClients()
+	return v.report, nil
+}
+
+// goOn goes on with a token, of a login or given.
+func (v *visit) goOn() {
 	v.logIn()
 	if v.options.Token != "" {
 		v.asHolder()
-	} else if o.Login == nil && v.challenged() {
+	} else if v.options.Login == nil && v.challenged() {
 		v.notTried("What a login brings, and the step-up: --login logs in in a browser, --token-file takes a token.")
 	}
 	v.barred = v.firstOf(keepOut)
@@ -101,11 +111,6 @@ func Examine(ctx context.Context, o Options) (Report, error) {
 	if v.options.Token != "" {
 		v.stepUp()
 	}
-	if err := ctx.Err(); err != nil {
-		return Report{}, err // what was found since means nothing
-	}
-	v.judgeClients()
-	return v.report, nil
 }
 
 // visit is one examination under way.

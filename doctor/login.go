@@ -23,6 +23,9 @@ type Login struct {
 	Person stepup.Person
 	// Client is a registration made beforehand. Optional.
 	Client stepup.Client
+	// ClientMetadataURL is a client id metadata document (CIMD), as stepup.Config has
+	// it. Optional.
+	ClientMetadataURL string
 	// Scopes are asked for beside those that the server names. Optional.
 	Scopes []string
 	// Timeout bounds one login, the person's time included. Default 5 min.
@@ -71,7 +74,7 @@ func (v *visit) logIn() {
 // client is a client that logs in, and steps up once for an operation.
 func (v *visit) client() (*http.Client, error) {
 	l := v.options.Login
-	t, err := stepup.New(stepup.Config{Base: v.http.Transport, Person: v.visitor.person, Client: l.Client, ClientName: "Stile doctor",
+	t, err := stepup.New(stepup.Config{Base: v.http.Transport, Person: v.visitor.person, Client: l.Client, ClientMetadataURL: l.ClientMetadataURL, ClientName: "Stile doctor",
 		Scopes: l.Scopes, Store: v.visitor.store, MaxStepUps: 1, LoginTimeout: cmp.Or(l.Timeout, loginTime),
 		RootCAs: v.options.RootCAs, Proxy: http.ProxyFromEnvironment, AllowPrivate: v.private})
 	if err != nil {

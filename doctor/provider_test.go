@@ -112,6 +112,17 @@ func serveRecorded(t *testing.T, file string) (origin, issuer string) {
 	return server.URL, doc.Issuer
 }
 
+// An issuer that would mean something in stile.yaml is not put into lines that are to
+// be copied.
+func TestProviderLinesAreSafe(t *testing.T) {
+	for _, issuer := range []string{"https://x.example/realms/${HOME}", `https://x.example/realms/a"b`, "https://x.example/realms/a #b", "https://x.example/realms/a\n"} {
+		p := provider.Recognise("https://x.example/realms/a", provider.Metadata{})
+		if got := p.Config(issuer); strings.Contains(got, "x.example") || !strings.Contains(got, "ISSUER") {
+			t.Errorf("%q: %s", issuer, got)
+		}
+	}
+}
+
 // A provider's own domain is known by its host as well.
 func TestProvidersByHost(t *testing.T) {
 	for issuer, want := range map[string]string{

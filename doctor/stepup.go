@@ -158,15 +158,7 @@ func (v *visit) getOver() {
 	if err != nil {
 		return
 	}
-	m, h := v.operation(w)
-	_, before := v.visitor.person.last()
-	a, err := v.through(client, m, h)
-	if r, times := v.visitor.person.last(); times > before {
-		v.report.StepUp.Asked = r.Scopes
-	}
-	if err == nil {
-		err = v.loadLogin()
-	}
+	a, err := v.callThrough(client, w)
 	if err != nil {
 		v.report.StepUp.Outcome = "the second login failed"
 		v.find("step-up-login-failed", loginError(err))
@@ -176,6 +168,21 @@ func (v *visit) getOver() {
 	v.report.StepUp.Granted = v.visitor.login.Scopes
 	v.judgeRetry(w, a)
 	v.leave(w, v.credentials())
+}
+
+// callThrough sends the operation by a client that steps up, and reads what that has
+// brought.
+func (v *visit) callThrough(client *http.Client, w way) (answer, error) {
+	m, h := v.operation(w)
+	_, before := v.visitor.person.last()
+	a, err := v.through(client, m, h)
+	if r, times := v.visitor.person.last(); times > before {
+		v.report.StepUp.Asked = r.Scopes
+	}
+	if err != nil {
+		return a, err
+	}
+	return a, v.loadLogin()
 }
 
 // tryRefresh does first what clients of class R do first.

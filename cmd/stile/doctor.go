@@ -22,12 +22,13 @@ type doctorCommand struct {
 	Call      string `placeholder:"NAME" help:"An operation that the login may not use yet, to try a step-up: a tool, or a method and a name, as \"prompts/get summarise\". It is really called."`
 	Args      string `placeholder:"JSON" help:"The arguments of --call."`
 
-	Scope            []string      `group:"With --login" sep:"none" placeholder:"SCOPES" help:"Ask for these too, with spaces between. May be repeated."`
-	ClientID         string        `group:"With --login" name:"client-id" placeholder:"ID" help:"A client that the issuer knows. Default: one that registers itself."`
-	ClientSecretFile string        `group:"With --login" placeholder:"FILE" help:"The secret of --client-id. Default: STILE_CLIENT_SECRET of the environment, if it is set."`
-	CallbackPort     int           `group:"With --login" placeholder:"PORT" help:"Take the answer of a login at this port of 127.0.0.1. Default: any."`
-	NoBrowser        bool          `group:"With --login" help:"Print the address of a login, do not open it; the answer may be pasted."`
-	Timeout          time.Duration `group:"With --login" default:"5m" help:"How long a login may take. Default: ${default}."`
+	Scope             []string      `group:"With --login" sep:"none" placeholder:"SCOPES" help:"Ask for these too, with spaces between. May be repeated."`
+	ClientID          string        `group:"With --login" name:"client-id" placeholder:"ID" help:"A client that the issuer knows. Default: one that registers itself."`
+	ClientSecretFile  string        `group:"With --login" placeholder:"FILE" help:"The secret of --client-id. Default: STILE_CLIENT_SECRET of the environment, if it is set."`
+	ClientMetadataURL string        `group:"With --login" name:"client-metadata-url" placeholder:"URL" help:"A client id metadata document that allows http://127.0.0.1/callback, for issuers that read one."`
+	CallbackPort      int           `group:"With --login" placeholder:"PORT" help:"Take the answer of a login at this port of 127.0.0.1. Default: any."`
+	NoBrowser         bool          `group:"With --login" help:"Print the address of a login, do not open it; the answer may be pasted."`
+	Timeout           time.Duration `group:"With --login" default:"5m" help:"How long a login may take. Default: ${default}."`
 
 	CA string `name:"ca" placeholder:"FILE" help:"Certificates to trust instead of the system's, as PEM."`
 
@@ -93,8 +94,10 @@ func (c *doctorCommand) run(p *process) error {
 // checkLogin refuses what is for --login only.
 func (c *doctorCommand) checkLogin() error {
 	switch {
-	case !c.Login && (len(c.Scope) > 0 || c.ClientID != "" || c.ClientSecretFile != "" || c.CallbackPort != 0 || c.NoBrowser):
-		return usageError{"--scope, --client-id, --client-secret-file, --callback-port and --no-browser: expected with --login"}
+	case !c.Login && (len(c.Scope) > 0 || c.ClientID != "" || c.ClientSecretFile != "" || c.ClientMetadataURL != "" || c.CallbackPort != 0 || c.NoBrowser):
+		return usageError{"--scope, --client-id, --client-secret-file, --client-metadata-url, --callback-port and --no-browser: expected with --login"}
+	case c.ClientMetadataURL != "" && c.ClientID != "":
+		return usageError{"--client-metadata-url: it is a client of its own, beside --client-id"}
 	case c.ClientSecretFile != "" && c.ClientID == "":
 		return usageError{"--client-secret-file: expected with --client-id"}
 	case c.CallbackPort < 0 || c.CallbackPort > 65535:
@@ -116,7 +119,7 @@ func (c *doctorCommand) login(p *process) (*doctor.Login, error) {
 	}
 	desk := loopback.New(loopback.Config{Port: c.CallbackPort, NoBrowser: c.NoBrowser, Out: p.stderr, Paste: p.stdin,
 		Tell: func(text string) { fmt.Fprintln(p.stderr, "stile:", printable(text)) }})
-	return &doctor.Login{Person: desk, Client: client, Scopes: strings.Fields(strings.Join(c.Scope, " ")), Timeout: c.Timeout}, nil
+	return &doctor.Login{Person: desk, Client: client, ClientMetadataURL: c.ClientMetadataURL, Scopes: strings.Fields(strings.Join(c.Scope, " ")), Timeout: c.Timeout}, nil
 }
 
 // operation is what --call and --args name.

@@ -90,6 +90,7 @@ func doctored(t *testing.T, spoil func(http.ResponseWriter, *http.Request) bool)
 // What --login cannot be with is told before anybody is asked to log in.
 func TestDoctorLoginUsage(t *testing.T) {
 	for args, want := range map[string]string{
+		"--login --client-id a --client-metadata-url https://x.example/c": "a client of its own",
 		"--scope x":                               "expected with --login",
 		"--login --client-secret-file x":          "expected with --client-id",
 		"--login --callback-port 99999":           "1 to 65535",

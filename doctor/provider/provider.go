@@ -69,13 +69,24 @@ func All() []*Profile {
 }
 
 // Config are lines of stile.yaml with which every MCP client gets in. Words in
-// capitals are for the reader to replace.
-func (p *Profile) Config(issuer string) string { return strings.ReplaceAll(p.config, "ISSUER", issuer) }
+// capitals are for the reader to replace; the issuer is one of them where it has
+// characters that mean something in that file.
+func (p *Profile) Config(issuer string) string { return lines(p.config, issuer) }
 
 // Direct are lines with which the provider's own tokens are taken, for clients that
 // can be told a client id; empty where its tokens cannot serve at all, and where
 // Config does that already.
-func (p *Profile) Direct(issuer string) string { return strings.ReplaceAll(p.direct, "ISSUER", issuer) }
+func (p *Profile) Direct(issuer string) string { return lines(p.direct, issuer) }
+
+// lines puts an issuer in its place. It is a stranger's text, and the lines are to be
+// copied: "${NAME}" in it would take something from the reader's environment.
+func lines(text, issuer string) string {
+	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789:/._~-"
+	if strings.Trim(issuer, plain) != "" {
+		return text
+	}
+	return strings.ReplaceAll(text, "ISSUER", issuer)
+}
 
 // Lacks are what MCP clients need and the document does not offer; oauth says that it
 // stood where RFC 8414 puts it.
