@@ -123,10 +123,9 @@ func ids(r doctor.Report) []string {
 func TestStileIsWell(t *testing.T) {
 	p := newPatient(t, stiletest.IssuerOptions{})
 	r := p.examine(t)
-	for _, f := range r.Findings {
-		if f.Severity > doctor.Note {
-			t.Errorf("%s: %s", f.ID, f.Seen)
-		}
+	// What is left is of the issuer of these tests.
+	if got := ids(r); !slices.Equal(got, []string{"issuer-no-cimd", "issuer-no-cors"}) {
+		t.Errorf("found %v", got)
 	}
 	for _, v := range r.Clients {
 		want := map[string]string{"U": "yes", "O": "yes", "R": "perhaps", "N": "no"}[v.Class]
