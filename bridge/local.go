@@ -124,10 +124,12 @@ func (b *bridge) end() error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
+	unread := time.AfterFunc(endTime, b.out.shut) // by a client that does not read
 	list, _ := b.desk.all()
 	for _, c := range list {
 		c.fail(http.StatusServiceUnavailable, "the bridge to the MCP server is ending; the call was given up and may have been carried out")
 	}
+	unread.Stop()
 	b.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), byeTime)
 	defer cancel()

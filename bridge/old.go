@@ -291,7 +291,7 @@ func (d *oldDoor) pass(m *envelope.Message) {
 		d.begun = m.Raw
 		d.mu.Unlock()
 		if !again {
-			d.b.spawn(func() { d.listen(s) })
+			d.hear(s)
 		}
 	}
 }

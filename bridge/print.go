@@ -84,10 +84,13 @@ func (p *printer) print(line []byte) {
 	}
 }
 
+// shut takes nothing more.
+func (p *printer) shut() { p.once.Do(func() { close(p.stop) }) }
+
 // close writes what was taken and ends, within the time given: a client that does not
 // read keeps a Write waiting for ever.
 func (p *printer) close(limit time.Duration) error {
-	p.once.Do(func() { close(p.stop) })
+	p.shut()
 	t := time.NewTimer(limit)
 	defer t.Stop()
 	select {

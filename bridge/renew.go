@@ -98,7 +98,7 @@ func (d *oldDoor) replace(lost *session) (*session, error) {
 	}
 	d.restore(server, g.session)
 	d.begin(g.session, nil)
-	d.b.spawn(func() { d.listen(g.session) })
+	d.hear(g.session)
 	return g.session, nil
 }
 

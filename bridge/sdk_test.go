@@ -23,9 +23,18 @@ const (
 	era2026 = "2026-07-28"
 )
 
-// newServer is a server that can do what crosses a bridge in every way.
-func newServer() *mcp.Server {
+// newServer is a server that can do what crosses a bridge in every way. Its tool "wait"
+// ends with quit, if not before.
+func newServer(quit <-chan struct{}) *mcp.Server {
 	s := mcp.NewServer(&mcp.Implementation{Name: "far", Version: "1"}, nil)
+	if quit != nil {
+		go func() {
+			<-quit
+			for one := range s.Sessions() {
+				_ = one.Close()
+			}
+		}()
+	}
 	type in struct {
 		Text string `json:"text,omitempty"`
 	}
@@ -43,8 +52,11 @@ func newServer() *mcp.Server {
 		return &mcp.CallToolResult{InputRequests: mcp.InputRequestMap{"who": &mcp.ElicitParams{Message: "who?"}}}, nil, nil
 	})
 	mcp.AddTool(s, &mcp.Tool{Name: "wait"}, func(ctx context.Context, _ *mcp.CallToolRequest, _ in) (*mcp.CallToolResult, any, error) {
-		<-ctx.Done()
-		return nil, nil, ctx.Err()
+		select {
+		case <-ctx.Done():
+		case <-quit:
+		}
+		return nil, nil, context.Canceled
 	})
 	s.AddResource(&mcp.Resource{Name: "note", URI: "note://1"}, func(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
 		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: "note://1", Text: strings.Repeat("line\n", 1000)}}}, nil
@@ -117,26 +129,26 @@ func across(t *testing.T, url, era string, o *mcp.ClientOptions) *mcp.ClientSess
 // kinds are servers of every kind there is.
 var kinds = []struct {
 	name    string
-	handler func() http.Handler
+	handler func(quit <-chan struct{}) http.Handler
 }{
-	{"sessions", func() http.Handler {
-		s := newServer()
+	{"sessions", func(quit <-chan struct{}) http.Handler {
+		s := newServer(quit)
 		return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, nil)
 	}},
-	{"json", func() http.Handler {
-		s := newServer()
+	{"json", func(quit <-chan struct{}) http.Handler {
+		s := newServer(quit)
 		return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, &mcp.StreamableHTTPOptions{JSONResponse: true})
 	}},
-	{"stateless", func() http.Handler {
-		s := newServer()
+	{"stateless", func(quit <-chan struct{}) http.Handler {
+		s := newServer(quit)
 		return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, &mcp.StreamableHTTPOptions{Stateless: true})
 	}},
-	{"resumable", func() http.Handler {
-		s := newServer()
+	{"resumable", func(quit <-chan struct{}) http.Handler {
+		s := newServer(quit)
 		return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return s }, &mcp.StreamableHTTPOptions{EventStore: mcp.NewMemoryEventStore(nil)})
 	}},
-	{"legacy SSE", func() http.Handler {
-		s := newServer()
+	{"legacy SSE", func(quit <-chan struct{}) http.Handler {
+		s := newServer(quit)
 		return mcp.NewSSEHandler(func(*http.Request) *mcp.Server { return s }, nil)
 	}},
 }
@@ -146,7 +158,7 @@ func TestClientsOfBothGenerationsAtEveryServer(t *testing.T) {
 		for _, era := range []string{era2025, era2026} {
 			t.Run(kind.name+"/"+era, func(t *testing.T) {
 				progress := make(chan string, 10)
-				s := across(t, farServer(t, kind.handler()), era, &mcp.ClientOptions{
+				s := across(t, farServer(t, kind.handler(nil)), era, &mcp.ClientOptions{
 					ElicitationHandler: func(context.Context, *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 						return &mcp.ElicitResult{Action: "accept", Content: map[string]any{}}, nil
 					},

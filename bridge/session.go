@@ -60,13 +60,28 @@ func (s *session) lostBy(r *refusal) bool {
 	return false
 }
 
+// openTime is how long the client's next message waits for the stream on which the
+// server speaks unasked. Some servers send the head of it with the first event only.
+const openTime = time.Second
+
+// hear begins to hear the stream on which the server speaks unasked, and waits until
+// it is open: what the server asks before that, many servers lose.
+func (d *oldDoor) hear(s *session) {
+	open, known := context.WithTimeout(s.ctx, openTime)
+	if d.b.spawn(func() { defer known(); d.listen(s, known) }) {
+		<-open.Done()
+	}
+}
+
 // listen hears the stream on which the server speaks unasked, and opens it again when
-// it breaks off. A server that has none says so at the first try.
-func (d *oldDoor) listen(s *session) {
+// it breaks off. A server that has none says so at the first try, after which known is
+// called.
+func (d *oldDoor) listen(s *session, known func()) {
 	lastID, wait, had := "", remote.MinPause, false
 	h := hearing{b: d.b, asked: func(m *envelope.Message) { d.note(m, s) }}
 	for s.ctx.Err() == nil {
 		a, err := d.b.far.server.Get(s.ctx, s.header(), lastID)
+		known()
 		switch {
 		case err != nil:
 			d.b.log.Debug("the stream of the MCP server cannot be opened", "error", err)
