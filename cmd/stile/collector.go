@@ -42,7 +42,10 @@ func tuneCollector() {
 	endRest = sync.OnceFunc(func() {
 		debug.SetMemoryLimit(before)
 		paceCollector()
-		go debug.FreeOSMemory() // what the start left behind
+		go func() { // what the start left behind
+			debug.FreeOSMemory()
+			leaveProgramFile()
+		}()
 	})
 }
 
