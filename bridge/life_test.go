@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -256,8 +257,8 @@ func TestManyCallsAtOnce(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	err := bridge.Run(t.Context(), bridge.Config{URL: "ftp://x", MaxCalls: -1})
-	list, ok := err.(problem.List)
-	if !ok || len(list) != 4 {
+	var list problem.List
+	if !errors.As(err, &list) || len(list) != 4 {
 		t.Errorf("mistakes: %v", err)
 	}
 }
