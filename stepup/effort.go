@@ -2,7 +2,6 @@ package stepup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -31,23 +30,19 @@ func (a *account) allowed(d demand) error {
 	e := a.efforts[d.purpose()]
 	switch {
 	case recent && d.kind == wantsToken && !a.accepted:
-		return errors.New("the server refuses the token that " + a.login.Issuer + " has just issued for it" + quoted(d.description) +
-			": whoever runs the server has to find out why")
+		return fmt.Errorf("the server refuses the token that %s has just issued for it%s: whoever runs the server has to find out why",
+			a.login.Issuer, quoted(d.description))
+	case recent && d.kind == wantsScopes && includes(a.login.Scopes, d.scopes):
+		return fmt.Errorf("the token has %s, and the server still says that it is missing%s: whoever runs the server has to find out why",
+			strings.Join(d.scopes, " "), quoted(d.description))
 	case recent && d.kind == wantsScopes && includes(a.login.Asked, d.scopes):
-		return fmt.Errorf("the last login asked for %s, and the server still says that it is missing%s: whoever runs the authorization server %s has to grant it, or log out and in again and allow it",
-			strings.Join(d.scopes, " "), had(a.login.Scopes), a.login.Issuer)
+		return fmt.Errorf("the last login asked for %s and was not given it%s: log out to be asked again, or have it granted at %s",
+			strings.Join(d.scopes, " "), quoted(d.description), a.login.Issuer)
 	case e != nil && e.asks >= a.t.config.MaxStepUps && time.Since(e.last) < effortAge:
 		return fmt.Errorf("%d logins in a row did not help: try again in %d minutes, or log out and in again",
 			e.asks, max(1, int((effortAge-time.Since(e.last)).Minutes())))
 	}
 	return nil
-}
-
-func had(scopes []string) string {
-	if scopes == nil {
-		return ""
-	}
-	return fmt.Sprintf(" (the token has %q)", plain(strings.Join(scopes, " ")))
 }
 
 func quoted(description string) string {

@@ -170,7 +170,9 @@ func TestLoopsOfRefusalsEnd(t *testing.T) {
 		says    string
 	}{
 		"the same scope": {func(int) (int, string) { return 403, `Bearer error="insufficient_scope", scope="a"` },
-			2, 0, "asked for a, and the server still says that it is missing"},
+			2, 0, "asked for a and was not given it"},
+		"a scope that the token has": {func(int) (int, string) { return 403, `Bearer error="insufficient_scope", scope="had"` },
+			1, 0, "the token has had, and the server still says that it is missing"},
 		"two scopes in turn": {func(n int) (int, string) {
 			return 403, `Bearer error="insufficient_scope", scope="` + []string{"a", "b"}[n%2] + `"`
 		},
@@ -203,6 +205,9 @@ func TestLoopsOfRefusalsEnd(t *testing.T) {
 				n++
 				status, line := c.refuse(n)
 				g.challenge(w, status, line)
+			}
+			if name == "a scope that the token has" {
+				g.parts["/token"] = func(w http.ResponseWriter, _ *http.Request) { g.issue(w, map[string]any{"scope": "had"}) }
 			}
 			tr := g.transport(stepup.Config{})
 			for range 5 {
@@ -357,7 +362,7 @@ func TestParallelRefusalsThatALoginDoesNotEnd(t *testing.T) {
 			resp, err := g.call(tr, fmt.Sprintf("op%d", i%4))
 			if err != nil || resp.StatusCode != 403 {
 				t.Errorf("%v %v", resp, err)
-			} else if why := stepup.Explanation(resp); why == nil || !strings.Contains(why.Error(), `(the token has "less")`) {
+			} else if why := stepup.Explanation(resp); why == nil || !strings.Contains(why.Error(), "asked for more and was not given it") {
 				t.Errorf("%v", why)
 			}
 		})

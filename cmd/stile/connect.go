@@ -162,7 +162,7 @@ func (conn *connection) carry(p *process) error {
 	if err != nil {
 		return err
 	}
-	return bridge.Run(p.ctx, bridge.Config{URL: conn.url, Transport: transport, Header: conn.header, In: p.stdin, Out: p.stdout,
+	return bridge.Run(p.ctx, bridge.Config{URL: conn.url, Transport: explaining{transport}, Header: conn.header, In: p.stdin, Out: p.stdout,
 		Voice: conn.voice, Advice: "Try again, or run \"stile connect --login " + conn.url + "\" in a terminal.", Log: conn.log})
 }
 

@@ -25,7 +25,7 @@ func (conn *connection) login(p *process, limit time.Duration) error {
 		return err
 	}
 	var said bytes.Buffer
-	err = bridge.Run(p.ctx, bridge.Config{URL: conn.url, Transport: transport, Header: conn.header, In: strings.NewReader(hello), Out: &said,
+	err = bridge.Run(p.ctx, bridge.Config{URL: conn.url, Transport: explaining{transport}, Header: conn.header, In: strings.NewReader(hello), Out: &said,
 		Grace: limit + time.Minute, Log: conn.log})
 	if p.ctx.Err() != nil {
 		return errInterrupted
