@@ -2,6 +2,7 @@ package stepup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -29,6 +30,8 @@ func (a *account) allowed(d demand) error {
 	recent := a.login != nil && time.Since(a.asked) < effortAge
 	e := a.efforts[d.purpose()]
 	switch {
+	case d.operation == http.MethodDelete:
+		return errors.New("nobody is asked to log in for the end of a session")
 	case recent && d.kind == wantsToken && !a.accepted:
 		return fmt.Errorf("the server refuses the token that %s has just issued for it%s: whoever runs the server has to find out why",
 			a.login.Issuer, quoted(d.description))
