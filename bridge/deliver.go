@@ -43,11 +43,14 @@ func (b *bridge) tell(ctx context.Context, h http.Header, line []byte) (*refusal
 	if err != nil {
 		return nil, err
 	}
-	r := readRefusal(a)
-	if a.Status/100 == 2 {
+	if a.Status/100 == 2 && a.IsStream() {
+		a.Close() // which need not end
 		return nil, nil
 	}
-	return r, nil
+	if r := readRefusal(a); a.Status/100 != 2 {
+		return r, nil
+	}
+	return nil, nil
 }
 
 // lost logs that a message did not get through, by a refusal or an error. There is

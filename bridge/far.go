@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"github.com/stile-mcp/stile/internal/envelope"
 	"github.com/stile-mcp/stile/internal/era"
 	"github.com/stile-mcp/stile/internal/remote"
+	"github.com/stile-mcp/stile/stepup"
 )
 
 // far is the server.
@@ -58,10 +60,11 @@ const (
 
 // speaksModern finds out whether the server speaks 2026-07-28 (2026-07-28
 // basic/versioning "Backward Compatibility"). While that cannot be told, since the
-// server cannot be reached or lets nobody in, it is unknown.
-func (f *far) speaksModern(ctx context.Context) answer3 {
+// server cannot be reached or lets nobody in, it is unknown. The error is that of a
+// login that failed: to send the request all the same would ask the person again.
+func (f *far) speaksModern(ctx context.Context) (answer3, error) {
 	if known := f.known(); known != unknown {
-		return known
+		return known, nil
 	}
 	probe := f.probes.DoChan("", func() (any, error) {
 		// It does not end with the call that began it: others wait for it.
@@ -81,13 +84,17 @@ func (f *far) speaksModern(ctx context.Context) answer3 {
 			f.modern = no
 		}
 		f.b.log.Debug("the MCP server was asked for its revisions", "2026-07-28", s.Modern, "older", s.Legacy)
+		if login := new(stepup.Error); errors.As(err, &login) {
+			return nil, login
+		}
 		return nil, nil
 	})
 	select {
-	case <-probe:
+	case r := <-probe:
+		return f.known(), r.Err
 	case <-ctx.Done():
+		return f.known(), ctx.Err()
 	}
-	return f.known()
 }
 
 func (f *far) known() answer3 {

@@ -112,10 +112,12 @@ func (d *oldDoor) greet(c *call) {
 	if c.ctx.Err() != nil {
 		return
 	}
-	if err == nil && g.mayBeModern() && d.b.far.speaksModern(c.ctx) == yes {
-		d.b.log.Info("the MCP server speaks 2026-07-28 only; the client is translated")
-		d.b.translated(c, d.translate())
-		return
+	if err == nil && g.mayBeModern() {
+		if modern, _ := d.b.far.speaksModern(c.ctx); modern == yes {
+			d.b.log.Info("the MCP server speaks 2026-07-28 only; the client is translated")
+			d.b.translated(c, d.translate())
+			return
+		}
 	}
 	if g.answer != nil {
 		c.answer(g.answer.Raw)

@@ -41,7 +41,7 @@ import (
 //	S^x                  the client has given x up
 //	S-                   nothing else has come to the server
 //	X text               the server cannot be reached any more; X alone: it can
-//	L op scopes          nor can it be logged in to
+//	L op scopes          nor can it be logged in to; "N n": it was tried so often since
 //	V text               the person is told something
 //	T duration           time passes
 //	E / Q                the context is done / Run has returned nil
@@ -78,6 +78,7 @@ type stage struct {
 	heard []string
 	came  []*incoming
 	fails error
+	tried int // requests since it fails
 }
 
 // incoming is a request to the server.
@@ -144,6 +145,7 @@ func (s *stage) hear(p []byte) (int, error) {
 func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.mu.Lock()
 	fails := s.fails
+	s.tried++
 	s.mu.Unlock()
 	if fails != nil {
 		return nil, fails
@@ -203,6 +205,12 @@ func (s *stage) step(line string) {
 	case word == "L":
 		op, scopes, _ := strings.Cut(rest, " ")
 		s.refuse(&stepup.Error{Resource: "https://far.example/mcp", Operation: op, Scopes: strings.Fields(scopes), Err: &stepup.DeniedError{Code: "access_denied"}})
+	case word == "N":
+		s.mu.Lock()
+		if strconv.Itoa(s.tried) != rest {
+			s.fatal("%d requests were tried", s.tried)
+		}
+		s.mu.Unlock()
 	case word == "V":
 		s.voice.Say(rest)
 	case word == "T":
@@ -239,7 +247,7 @@ func errOrNil(text string) error {
 func (s *stage) refuse(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fails = err
+	s.fails, s.tried = err, 0
 }
 
 func (s *stage) hears(want string) {

@@ -40,8 +40,11 @@ func (d *newDoor) translates(ctx context.Context) (*era.Modern, error) {
 	t := d.translator
 	d.open = true
 	d.mu.Unlock()
-	if t != nil || d.b.far.speaksModern(ctx) != no {
+	if t != nil {
 		return t, nil
+	}
+	if modern, err := d.b.far.speaksModern(ctx); err != nil || modern != no {
+		return nil, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -61,7 +64,7 @@ func (d *newDoor) serve(c *call) {
 	t, err := d.translates(c.ctx)
 	switch {
 	case err != nil:
-		c.fail(codeInternal, "internal error")
+		c.refused(nil, err)
 	case t != nil:
 		d.b.translated(c, t)
 	default:
