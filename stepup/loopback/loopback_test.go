@@ -280,17 +280,25 @@ func TestAddressesThatAreNotOpened(t *testing.T) {
 		"https://localhost/":                              "https://mcp.example.com/mcp",
 		"https://x.example/" + strings.Repeat("a", 20000): "https://mcp.example.com/mcp",
 	} {
-		v := begin(t, loopback.Config{Out: io.Discard, Browser: func(a string) error { t.Errorf("opened %s", a); return nil }}, "")
+		ctx, cancel := context.WithCancel(t.Context())
+		v := begin(t, loopback.Config{Out: io.Discard, Browser: func(a string) error { t.Errorf("opened %s", a); cancel(); return nil }}, "")
 		r := asked()
 		r.URL, r.Resource = address, resource
-		if _, err := v.Authorize(t.Context(), r); err == nil || !strings.Contains(err.Error(), "address to log in at") {
+		if _, err := v.Authorize(ctx, r); err == nil || !strings.Contains(err.Error(), "address to log in at") {
 			t.Errorf("%.60s: %v", address, err)
 		}
+		cancel()
 	}
 	r := asked()
 	r.URL, r.Resource = "http://localhost:8080/authorize", "http://127.0.0.1:9/mcp"
-	if to := <-start(t, r, loopback.Config{}).opened; to != r.URL {
-		t.Errorf("opened %s", to)
+	l := start(t, r, loopback.Config{})
+	select {
+	case to := <-l.opened:
+		if to != r.URL {
+			t.Errorf("opened %s", to)
+		}
+	case err := <-l.err:
+		t.Errorf("%s: %v", r.URL, err)
 	}
 }
 
