@@ -30,6 +30,7 @@ type driver struct {
 	given    given
 	stile    string // the program to drive; empty: stepup.Transport
 	bad      string // how to misbehave; empty: not at all
+	home     string // where the program keeps its logins
 }
 
 // given is what the suite tells a client beforehand (MCP_CONFORMANCE_CONTEXT).
@@ -102,6 +103,9 @@ var tries = map[string]int{neverTires: 4}
 // act connects and does what the scenario wants.
 func (d *driver) act(ctx context.Context, act action) error {
 	transport, err := d.transport()
+	if d.home != "" {
+		defer func() { _ = os.RemoveAll(d.home) }()
+	}
 	if err != nil {
 		return err
 	}
