@@ -115,6 +115,7 @@ type local struct {
 	d       *desk
 	command *exec.Cmd
 	stderr  *syncBuffer
+	notices chan string // log messages
 }
 
 func (d *desk) open(era string, args ...string) *local {
@@ -127,9 +128,11 @@ func (d *desk) open(era string, args ...string) *local {
 }
 
 func (d *desk) tryOpen(era string, args ...string) (*local, error) {
-	l := &local{d: d, command: d.connect(args...), stderr: &syncBuffer{}}
+	l := &local{d: d, command: d.connect(args...), stderr: &syncBuffer{}, notices: make(chan string, 64)}
 	l.command.Stderr = l.stderr
-	client := mcp.NewClient(&mcp.Implementation{Name: "go-sdk", Version: "1.8.0"}, nil)
+	client := mcp.NewClient(&mcp.Implementation{Name: "go-sdk", Version: "1.8.0"}, &mcp.ClientOptions{
+		LoggingMessageHandler: func(_ context.Context, r *mcp.LoggingMessageRequest) { l.notices <- fmt.Sprint(r.Params.Data) },
+	})
 	ctx, cancel := context.WithTimeout(d.t.Context(), runLimit)
 	defer cancel()
 	var err error
@@ -423,8 +426,8 @@ func TestConnectKeyring(t *testing.T) {
 	}
 }
 
-// TestConnectRefused refuses a step-up: the client is told what happened in the
-// result, and goes on with what it has.
+// TestConnectRefused refuses a step-up: the client is told that a window opens, and
+// what happened in the result, and goes on with what it has.
 func TestConnectRefused(t *testing.T) {
 	for _, era := range []string{era2025, era2026} {
 		t.Run(era, func(t *testing.T) {
@@ -448,6 +451,11 @@ func TestConnectRefused(t *testing.T) {
 				t.Errorf("the person is told\n%s", page)
 			}
 			d.mu.Unlock()
+			if era == era2025 { // whose clients hear messages without asking
+				if notice := <-l.notices; !strings.Contains(notice, "create_note needs your permission") {
+					t.Errorf("the client is told %q meanwhile", notice)
+				}
+			}
 			l.mustCall("list_notes", map[string]any{})
 		})
 	}
