@@ -6,8 +6,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/stile-mcp/stile/bridge"
 	"github.com/stile-mcp/stile/internal/fetch"
@@ -44,7 +48,7 @@ type connectCommand struct {
 	NoBrowser bool          `help:"Print the address of a login, do not open it."`
 	CA        string        `name:"ca" placeholder:"FILE" help:"Certificates to trust instead of the system's, as PEM."`
 	Proxy     string        `placeholder:"URL" help:"Go through this proxy. Default: what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say."`
-	Storage   saved.Storage `placeholder:"WHERE" default:"auto" help:"Where logins are kept: keyring, file, or auto: the keyring if there is one. Default: ${default}."`
+	Storage   saved.Storage `placeholder:"WHERE" default:"auto" help:"Where logins are kept: keyring, file, memory for nowhere, or auto: the keyring if there is one. Default: ${default}."`
 	Timeout   time.Duration `default:"5m" help:"How long a login may take. Default: ${default}."`
 	Debug     bool          `help:"Tell more on standard error, never secrets."`
 
@@ -55,7 +59,7 @@ type connectCommand struct {
 type connection struct {
 	url    string
 	header http.Header
-	store  *saved.Store
+	store  stepup.Store
 	config stepup.Config
 	voice  *bridge.Voice
 	log    *slog.Logger
@@ -100,7 +104,7 @@ func (c *connectCommand) check() error {
 	case u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !fetch.IsLoopback(u.Hostname())):
 		add(true, "expected an https URL (http only to this machine), without a fragment")
 	}
-	add(c.Storage != saved.Auto && c.Storage != saved.Keyring && c.Storage != saved.File, "--storage: expected keyring, file or auto")
+	add(!slices.Contains([]saved.Storage{saved.Auto, saved.Keyring, saved.File, inMemory}, c.Storage), "--storage: expected keyring, file, memory or auto")
 	add(c.Timeout <= 0, "--timeout: expected a time span above zero")
 	add(c.CallbackPort < 0 || c.CallbackPort > 65535, "--callback-port: expected 1 to 65535")
 	add(c.ClientSecretFile != "" && c.ClientID == "", "--client-secret-file: expected with --client-id")
@@ -123,14 +127,11 @@ func (c *connectCommand) connection(p *process) (*connection, error) {
 	if conn.header, err = readHeaders(c.Header, p.around); err != nil {
 		return nil, err
 	}
-	if conn.store, err = saved.Open(saved.Options{Storage: c.Storage, Tell: func(text string) {
-		fmt.Fprintln(p.stderr, "stile:", printable(text))
-		conn.voice.Say(text)
-	}}); err != nil {
+	if conn.store, err = c.openStore(p, func(text string) { conn.voice.Say(text) }); err != nil {
 		return nil, err
 	}
 	conn.config = stepup.Config{Store: conn.store, Scopes: strings.Fields(strings.Join(c.Scope, " ")), LoginTimeout: c.Timeout,
-		ClientMetadataURL: c.ClientMetadataURL, ClientName: "Stile on " + hostName(), Log: conn.log}
+		ClientMetadataURL: c.ClientMetadataURL, Log: conn.log}
 	if err := c.setNetwork(p, &conn.config); err != nil {
 		return nil, err
 	}
@@ -138,6 +139,20 @@ func (c *connectCommand) connection(p *process) (*connection, error) {
 		return nil, err
 	}
 	return conn, nil
+}
+
+// inMemory is to keep logins as long as the process lives.
+const inMemory saved.Storage = "memory"
+
+// openStore opens what keeps logins. What it tells goes to standard error too.
+func (c *connectCommand) openStore(p *process, tell func(text string)) (stepup.Store, error) {
+	if c.Storage == inMemory {
+		return stepup.NewMemory(), nil
+	}
+	return saved.Open(saved.Options{Storage: c.Storage, Tell: func(text string) {
+		fmt.Fprintln(p.stderr, "stile:", printable(text))
+		tell(text)
+	}})
 }
 
 // setClient says who logs in.
@@ -158,6 +173,9 @@ func (c *connectCommand) setClient(p *process, conn *connection) (err error) {
 
 // carry is the bridge.
 func (conn *connection) carry(p *process) error {
+	if keyboard, ok := p.stdin.(*os.File); ok && term.IsTerminal(int(keyboard.Fd())) {
+		fmt.Fprintln(p.stderr, "This is for the configuration of an MCP client, which speaks to it. To log in now: stile connect --login URL")
+	}
 	transport, err := stepup.New(conn.config)
 	if err != nil {
 		return err

@@ -91,9 +91,13 @@ func (conn *connection) logout(p *process) error {
 
 // list shows every login without its secrets.
 func (c *connectCommand) list(p *process) error {
-	store, err := saved.Open(saved.Options{Storage: c.Storage, Tell: func(text string) { fmt.Fprintln(p.stderr, "stile:", printable(text)) }})
+	kept, err := c.openStore(p, func(string) {})
 	if err != nil {
 		return err
+	}
+	store, ok := kept.(*saved.Store)
+	if !ok {
+		return usageError{"--list: memory is gone with the process that had it"}
 	}
 	all, unreadable := store.List()
 	found := 0

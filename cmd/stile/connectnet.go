@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -103,16 +102,6 @@ func isPrivate(ctx context.Context, endpoint string) bool {
 	defer cancel()
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", u.Hostname())
 	return err == nil && slices.ContainsFunc(addresses, func(a netip.Addr) bool { return a.IsPrivate() || a.IsLoopback() })
-}
-
-// hostName is this machine, as it is told to people at a consent page.
-func hostName() string {
-	name, err := os.Hostname()
-	name, _, _ = strings.Cut(name, ".")
-	if err != nil || name == "" || strings.ContainsFunc(name, notInName) {
-		return "this machine"
-	}
-	return name
 }
 
 // errEmptyFile says that a file holds nothing.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // maxEntry is the longest file that is read, in bytes.
@@ -69,10 +70,22 @@ func replace(path string, data []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(file.Name(), path); err != nil {
+	if err := rename(file.Name(), path); err != nil {
 		return err
 	}
 	return syncFolder(filepath.Dir(path))
+}
+
+// rename puts a file in the place of another. Windows refuses that while somebody reads
+// the other, which takes no time.
+func rename(from, to string) error {
+	for turn := 0; ; turn++ {
+		err := os.Rename(from, to)
+		if err == nil || runtime.GOOS != "windows" || turn == 20 {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // syncFolder makes a rename last. Not every system can, and then it need not.

@@ -139,7 +139,7 @@ func (s *Store) path(name, ending string) string {
 func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 	e, err := readEntry(s.path(name, whole))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+		return nil, s.ready(ctx)
 	}
 	if err != nil {
 		return nil, err
@@ -158,6 +158,15 @@ func (s *Store) Get(ctx context.Context, name string) ([]byte, error) {
 		s.o.Tell("A login that was saved earlier cannot be read, so you have to log in again: " + err.Error() + ".")
 	})
 	return nil, nil
+}
+
+// ready says before a person has logged in that the login could not be kept.
+func (s *Store) ready(ctx context.Context) error {
+	if s.o.Storage != Keyring {
+		return nil
+	}
+	_, err := s.vault.cipher(ctx, true)
+	return err
 }
 
 // Put keeps a value, whole or not at all.

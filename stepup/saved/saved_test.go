@@ -266,8 +266,12 @@ func TestWithoutKeyring(t *testing.T) {
 			t.Errorf("%s: %v %v", path, info.Mode(), err)
 		}
 	}
-	if err := open(t, dir, saved.Keyring, nil).Put(t.Context(), name, []byte("x")); err == nil || !strings.Contains(err.Error(), "keyring") {
+	strict := open(t, dir, saved.Keyring, nil)
+	if err := strict.Put(t.Context(), name, []byte("x")); err == nil || !strings.Contains(err.Error(), "keyring") {
 		t.Errorf("where the keyring is insisted on: %v", err)
+	}
+	if _, err := strict.Get(t.Context(), "login of somewhere else"); err == nil || !strings.Contains(err.Error(), "keyring") {
+		t.Errorf("before anybody has logged in: %v", err)
 	}
 	if _, err := saved.Open(saved.Options{Dir: dir, Storage: "clay"}); err == nil {
 		t.Error("took a storage that there is not")
