@@ -7,8 +7,12 @@
 // PKCE with S256 (REQ-56) and the resource parameter (REQ-54), holds iss against the
 // recorded issuer (REQ-57), keeps credentials apart by issuer (REQ-58), and asks for
 // what it had together with what is missing (REQ-53). Parallel requests share one
-// login. The same operation is stepped up for a few times only; after that the 403
-// is returned as it came.
+// login. The same operation is stepped up for a few times only, and what the last login
+// asked for in vain is not asked for again at once; then the refusal is returned as it
+// came, and Explanation says what can be done.
+//
+// Servers are not trusted: no token goes to another origin, whoever redirects; what is
+// fetched is bounded in size and time; and what a person opens or reads is plain.
 //
 //	transport, err := stepup.New(stepup.Config{Person: browser})
 //	client := &http.Client{Transport: transport}
@@ -136,6 +140,10 @@ type account struct {
 	accepted bool               // the server has taken its token
 }
 
+// answerTime is how long an authorization server may take for one answer: some have to
+// be woken first.
+const answerTime = 20 * time.Second
+
 // resourceOf is the URL of a request's endpoint, without query.
 func resourceOf(r *http.Request) string {
 	u := *endpointOf(r)
@@ -152,7 +160,7 @@ func (t *Transport) account(r *http.Request) *account {
 	if a == nil {
 		local := fetch.IsLoopback(r.URL.Hostname())
 		a = &account{t: t, resource: resource, efforts: map[string]*effort{},
-			fetch: fetch.New(fetch.Options{AllowLoopbackHTTP: local,
+			fetch: fetch.New(fetch.Options{Timeout: answerTime, AllowLoopbackHTTP: local,
 				AllowPrivate: local || t.config.AllowPrivate, RootCAs: t.config.RootCAs, Proxy: t.config.Proxy})}
 		t.accounts[resource] = a
 	}
