@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -105,14 +106,28 @@ func (v *visit) ask(method string, h http.Header, body []byte) (answer, error) {
 	return v.askAt(v.endpoint.String(), method, h, body)
 }
 
+// maxSlow is how many requests may run into their time limit before no more are sent.
+const maxSlow = 3
+
+var errSlow = errors.New("not asked: the server was too slow before")
+
 func (v *visit) askAt(address, method string, h http.Header, body []byte) (answer, error) {
+	if v.slow >= maxSlow {
+		return answer{}, errSlow
+	}
 	ctx, cancel := context.WithTimeout(v.ctx, v.options.Timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
 		return answer{}, err
 	}
-	return send(v.http, r, h)
+	a, err := send(v.http, r, h)
+	if ctx.Err() != nil && v.ctx.Err() == nil {
+		if v.slow++; v.slow == maxSlow {
+			v.notTried("All that was left: three requests were not answered within " + v.options.Timeout.String() + ".")
+		}
+	}
+	return a, err
 }
 
 // send sends a request with these headers. Host among them is the name to ask under.

@@ -132,6 +132,7 @@ type visit struct {
 	inside    bool   // the token opens the door
 	refusal   *wall  // the challenge of the operation, with the token
 	held      []string
+	slow      int      // requests that ran into their time limit
 	visitor   *visitor // who has logged in
 	refreshed string   // what a refresh came to under the challenge: none, refused, same
 }

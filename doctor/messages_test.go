@@ -9,8 +9,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stile-mcp/stile/doctor"
 	"github.com/stile-mcp/stile/stiletest"
@@ -210,6 +213,25 @@ func elsewhere(t *testing.T, o doctor.Options) doctor.Options {
 	return doctor.WithDial(o, func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
 	})
+}
+
+// A server that does not answer is not waited for again and again.
+func TestSlowServer(t *testing.T) {
+	p := newPatient(t, stiletest.IssuerOptions{})
+	var asked atomic.Int32
+	p.before = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/mcp" || asked.Add(1) < 3 {
+			return false
+		}
+		_, _ = io.Copy(io.Discard, r.Body) // before that nobody notices who goes away
+		<-r.Context().Done()
+		return true
+	}
+	p.options = func(_ *testing.T, o doctor.Options) doctor.Options { o.Timeout = 500 * time.Millisecond; return o }
+	r := p.examine(t)
+	if n := asked.Load(); n > 8 || !slices.ContainsFunc(r.NotTried, func(s string) bool { return strings.Contains(s, "three requests") }) {
+		t.Errorf("%d requests, not tried: %q", n, r.NotTried)
+	}
 }
 
 // The steps are told as they were taken.
