@@ -38,6 +38,7 @@ import (
 //	                     Name=value before the body is a header
 //	S+x Name=value       an event stream begins; S>x text is a part of it, with \n for a
 //	                     line end; S.x ends it, S!x breaks it off
+//	S~x                  it is answered at first, and a login is under way
 //	S^x                  the client has given x up
 //	S-                   nothing else has come to the server
 //	X text               the server cannot be reached any more; X alone: it can
@@ -87,6 +88,7 @@ type incoming struct {
 	body   string
 	answer chan *http.Response
 	out    *io.PipeWriter
+	trace  *httptrace.ClientTrace
 }
 
 func play(t *testing.T, file, script string) {
@@ -158,6 +160,7 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 		q.body = string(body)
 	}
 	trace := httptrace.ContextClientTrace(r.Context())
+	q.trace = trace
 	if trace != nil && trace.WroteRequest != nil {
 		trace.WroteRequest(httptrace.WroteRequestInfo{})
 	}
@@ -282,7 +285,7 @@ func (s *stage) take(name, rest string) {
 
 // about is a step about a request that has a name.
 func (s *stage) about(word, rest string) {
-	q, kind := s.named[strings.TrimLeft(word, "SHU:+>.!^")], strings.TrimLeft(word, "S")
+	q, kind := s.named[strings.TrimLeft(word, "SHU:~+>.!^")], strings.TrimLeft(word, "S")
 	if q == nil {
 		s.fatal("no request is called so: %s", word)
 		return
@@ -306,6 +309,8 @@ func (s *stage) about(word, rest string) {
 			body = page
 		}
 		q.answer <- &http.Response{StatusCode: code, Header: h, Body: io.NopCloser(strings.NewReader(long.Replace(body)))}
+	case '~':
+		q.trace.GotFirstResponseByte()
 	case '+':
 		h, _ := headers(rest, "text/event-stream")
 		q.answer <- &http.Response{StatusCode: http.StatusOK, Header: h}
@@ -335,7 +340,7 @@ func headers(text, media string) (http.Header, string) {
 		if !ok || name == "" || name[0] < 'A' || name[0] > 'Z' {
 			return h, text
 		}
-		h.Set(name, strings.ReplaceAll(value, "~", " "))
+		h.Set(name, strings.ReplaceAll(long.Replace(value), "~", " "))
 		text = rest
 	}
 }
