@@ -83,23 +83,28 @@ func ask(h *forward.HTTP, r *http.Request) (status int, body string, err error) 
 // TestIdleConnectionsAreLookedAt has upstreams that spoil a connection after an
 // answer. What they send must never become the answer of the next request.
 func TestIdleConnectionsAreLookedAt(t *testing.T) {
+	const forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"
 	for name, after := range map[string]string{
-		"closes":       "",
-		"goes on":      "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged",
-		"a stray byte": "\n",
+		"closes": "", "goes on": forged, "goes on in the same write": forged, "a stray byte": "\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			spoilt := make(chan struct{})
 			url, connections := raw(t, func(c *rawConn, n int) {
 				for c.request() {
-					c.say(fine)
-					if n == 1 {
-						c.say(after)
-						if after == "" {
-							_ = c.Close()
-						}
-						close(spoilt)
+					if n > 1 {
+						c.say(fine)
+						continue
 					}
+					if name == "goes on in the same write" {
+						c.say(fine + after)
+					} else {
+						c.say(fine)
+						c.say(after)
+					}
+					if after == "" {
+						_ = c.Close()
+					}
+					close(spoilt)
 				}
 			})
 			h := newHTTP(t, forward.HTTPConfig{URL: url})
