@@ -111,7 +111,11 @@ func (a *account) obtain(ctx context.Context, d demand, used *Login) (*Login, er
 	if err != nil {
 		return nil, err
 	}
-	if err := saveLogin(ctx, store, login); err != nil {
+	err = saveLogin(ctx, store, login)
+	a.mu.Lock()
+	a.unsaved = err != nil
+	a.mu.Unlock()
+	if err != nil {
 		a.t.config.Log.Warn("the login cannot be saved, and ends with this process", "resource", a.resource, "error", err)
 	}
 	return login, nil
@@ -131,7 +135,7 @@ func (a *account) fresh(ctx context.Context, d demand, old *Login) (*Login, erro
 		a.forgetClient(ctx, old.Client, old.Issuer, refused)
 		a.t.config.Log.Info("refresh was refused; logging in anew", "resource", a.resource, "error", refused.Code)
 	}
-	if err := a.takeTurn(d); err != nil {
+	if err := a.mayAsk(d); err != nil {
 		return nil, err
 	}
 	return a.logIn(ctx, d, old)
@@ -149,7 +153,11 @@ func (a *account) logIn(ctx context.Context, d demand, old *Login) (*Login, erro
 	}
 	scopes := a.scopesFor(d, found, old)
 	if a.t.config.Grant != nil {
-		return a.t.config.Grant.token(ctx, a, found, scopes)
+		login, err := a.t.config.Grant.token(ctx, a, found, scopes)
+		if err == nil {
+			a.count(d)
+		}
+		return login, err
 	}
 	return a.askPerson(ctx, d, found, scopes)
 }

@@ -63,14 +63,19 @@ func (d demand) purpose() string {
 	return d.operation
 }
 
-// takeTurn counts a login that is about to be asked for.
-func (a *account) takeTurn(d demand) error {
+// mayAsk reports why the login under way may be no more than a refresh; nil if it may.
+func (a *account) mayAsk(d demand) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.allowed(d); err != nil {
-		return err
-	}
 	a.pending.asked = true
+	return a.allowed(d)
+}
+
+// count counts a login that is asked for. What fails before, since an issuer is down or
+// this machine is offline, has bothered nobody.
+func (a *account) count(d demand) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	e := a.efforts[d.purpose()]
 	if e == nil || time.Since(e.last) > effortAge {
 		if len(a.efforts) >= maxEfforts {
@@ -81,19 +86,37 @@ func (a *account) takeTurn(d demand) error {
 	}
 	e.asks++
 	e.last = time.Now()
-	return nil
 }
 
 // mayHelp reports why asking for a login could not help a request that was refused
 // with used; nil if it could, if a refresh might do, or if there is a newer login to
 // try first.
-func (a *account) mayHelp(d demand, used *Login) error {
+func (a *account) mayHelp(ctx context.Context, d demand, used *Login) error {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	if used != a.login || a.pending != nil || a.refreshable(d, used) {
+		a.mu.Unlock()
 		return nil
 	}
-	return a.allowed(d)
+	why := a.allowed(d)
+	a.mu.Unlock()
+	if why != nil && a.changedElsewhere(ctx) {
+		return nil
+	}
+	return why
+}
+
+// changedElsewhere takes over what another process has done with the login meanwhile: a
+// person who logs out, or in anew, wants to be asked again.
+func (a *account) changedElsewhere(ctx context.Context) bool {
+	saved, err := LoadLogin(ctx, a.t.config.Store, a.resource)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil || a.unsaved || a.login == nil || saved != nil && saved.AccessToken == a.login.AccessToken {
+		return false
+	}
+	a.login, a.asked = saved, time.Time{}
+	clear(a.efforts)
+	return true
 }
 
 // refreshable reports whether a refresh could bring what a demand wants: it brings no

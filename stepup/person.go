@@ -90,6 +90,7 @@ func (a *account) askPerson(ctx context.Context, d demand, found *discovery, sco
 	if slices.Contains(m.ScopesSupported, "offline_access") {
 		scopes = union(scopes, []string{"offline_access"}) // REQ-60
 	}
+	a.count(d)
 	return a.redeemCode(ctx, visit, found, client, a.request(d, found, scopes))
 }
 

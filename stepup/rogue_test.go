@@ -2,6 +2,7 @@ package stepup_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -341,6 +342,98 @@ func TestSomebodyWhoDeclines(t *testing.T) {
 	resp, err := g.call(tr, "one")
 	wantExplanation(t, resp, err, 401, "3 logins in a row did not help: try again in")
 	want(t, "windows", len(g.person.requests()), 3)
+}
+
+// While the issuer is down nobody is asked for anything, and when it is up again nobody
+// has to wait.
+func TestIssuerIsDownForALogin(t *testing.T) {
+	g := newRogue(t)
+	down := true
+	g.parts["/.well-known/oauth-authorization-server"] = func(w http.ResponseWriter, _ *http.Request) {
+		if down {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		answerJSON(w, 200, g.metadata)
+	}
+	tr := g.transport(stepup.Config{})
+	for range 5 {
+		_, err := g.call(tr, "one")
+		wantError(t, err, "status 503")
+	}
+	down = false
+	if resp, err := g.call(tr, "one"); err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	want(t, "windows", len(g.person.requests()), 1)
+}
+
+// Whoever logs out, in another process perhaps, is asked again at once.
+func TestLogoutElsewhere(t *testing.T) {
+	g := newRogue(t)
+	grants := ""
+	g.parts["/token"] = func(w http.ResponseWriter, _ *http.Request) { g.issue(w, map[string]any{"scope": grants}) }
+	g.parts["/mcp"] = func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Header.Get("Authorization") == "":
+			g.challenge(w, 401, "Bearer "+g.told())
+		case grants == "":
+			g.challenge(w, 403, `Bearer error="insufficient_scope", scope="a"`)
+		}
+	}
+	store := stepup.NewMemory()
+	tr := g.transport(stepup.Config{Store: store})
+	for range 3 {
+		resp, err := g.call(tr, "one")
+		wantExplanation(t, resp, err, 403, "log out to be asked again")
+	}
+	want(t, "windows", len(g.person.requests()), 2)
+	if err := stepup.Logout(t.Context(), store, g.URL+"/mcp"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := g.call(tr, "one")
+	wantExplanation(t, resp, err, 403, "log out to be asked again")
+	want(t, "scopes", scopesAsked(g.person), []string{"", "a", "a"})
+	if err := stepup.Logout(t.Context(), store, g.URL+"/mcp"); err != nil {
+		t.Fatal(err)
+	}
+	grants = "a"
+	if resp, err := g.call(tr, "one"); err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+}
+
+// full is a Store that keeps nothing.
+type full struct{ *stepup.Memory }
+
+func (full) Put(context.Context, string, []byte) error { return errors.New("the disk is full") }
+
+// A login that cannot be kept is good for as long as the process lives, and is not taken
+// for one that somebody has ended.
+func TestStoreThatKeepsNothing(t *testing.T) {
+	g := newRogue(t)
+	g.metadata["registration_endpoint"] = nil
+	refused := false
+	g.parts["/mcp"] = func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" {
+			g.challenge(w, 401, "Bearer "+g.told())
+		} else if refused {
+			g.challenge(w, 403, `Bearer error="insufficient_scope", scope="a"`)
+		}
+	}
+	tr := g.transport(stepup.Config{Store: full{stepup.NewMemory()}, Client: stepup.Client{ID: "mine"}})
+	for range 3 {
+		if resp, err := g.call(tr, "one"); err != nil || resp.StatusCode != 200 {
+			t.Fatal(resp, err)
+		}
+	}
+	want(t, "windows", len(g.person.requests()), 1)
+	refused = true
+	for range 3 {
+		resp, err := g.call(tr, "one")
+		wantExplanation(t, resp, err, 403, "asked for a and was not given it")
+	}
+	want(t, "windows", len(g.person.requests()), 2)
 }
 
 // Forty requests at once lack a scope that is then not granted: one window, and each of

@@ -52,7 +52,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			refused++
 			d.anew = refused > 1
 		}
-		if why := a.mayAnswer(d, login, body, turn); why != nil {
+		if why := a.mayAnswer(r.Context(), d, login, body, turn); why != nil {
 			return explain(resp, a.failure(d, login, why)), nil
 		}
 		_ = resp.Body.Close() // unread: a refusal need not end
@@ -66,7 +66,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // mayAnswer reports why a refusal is not answered with another token; nil if it is.
-func (a *account) mayAnswer(d demand, login *Login, body *replay, turn int) error {
+func (a *account) mayAnswer(ctx context.Context, d demand, login *Login, body *replay, turn int) error {
 	switch {
 	case body.again == nil:
 		return errors.New("the request is too long to be sent again: send a shorter one first, so that a login can be made")
@@ -77,7 +77,7 @@ func (a *account) mayAnswer(d demand, login *Login, body *replay, turn int) erro
 	case d.kind == wantsScopes && len(d.scopes) == 0:
 		return errors.New("the server does not say which scope is missing: whoever runs it has to name it in the challenge")
 	}
-	return a.mayHelp(d, login)
+	return a.mayHelp(ctx, d, login)
 }
 
 // notOurs reports why a request gets no token from here.

@@ -138,6 +138,7 @@ type account struct {
 	efforts  map[string]*effort // by operation
 	asked    time.Time          // when this process last got a login by asking for one
 	accepted bool               // the server has taken its token
+	unsaved  bool               // the Store has not
 }
 
 // answerTime is how long an authorization server may take for one answer: some have to
