@@ -222,7 +222,7 @@ func (s *sseStream) ask(r *http.Request, m *envelope.Message) (*http.Response, e
 		c.token = envelope.Key(m.At(m.Token))
 	}
 	in, out := io.Pipe()
-	taken := make(chan *http.Response, 1)
+	refused := make(chan *http.Response, 1)
 	switch {
 	case !s.enter(c):
 		cancel()
@@ -236,22 +236,8 @@ func (s *sseStream) ask(r *http.Request, m *envelope.Message) (*http.Response, e
 		_ = out.CloseWithError(err)
 		cancel()
 	}
-	s.d.b.spawn(func() {
-		ctx, done := s.sending(r, c)
-		defer done()
-		res, err := s.send(ctx, m)
-		switch {
-		case err != nil:
-			fail(err)
-		case res.StatusCode/100 != 2:
-			taken <- res
-		default:
-			drain(res)
-		}
-	})
-	first := make([]byte, 1)
-	begun := make(chan error, 1)
-	if !s.d.b.spawn(func() {
+	first, begun := make([]byte, 1), make(chan error, 1)
+	if !s.d.b.spawn(func() { s.submit(r, m, c, refused, fail) }) || !s.d.b.spawn(func() {
 		_, err := io.ReadFull(in, first)
 		begun <- err
 	}) {
@@ -259,7 +245,7 @@ func (s *sseStream) ask(r *http.Request, m *envelope.Message) (*http.Response, e
 		return nil, context.Canceled
 	}
 	select {
-	case res := <-taken:
+	case res := <-refused:
 		fail(context.Canceled)
 		return res, nil
 	case err := <-begun:
@@ -271,6 +257,21 @@ func (s *sseStream) ask(r *http.Request, m *envelope.Message) (*http.Response, e
 	res := answerWith(r, http.StatusOK, "text/event-stream", &sseBody{io.MultiReader(bytes.NewReader(first), in), func() { _ = in.Close(); cancel() }})
 	res.Header.Set(remote.HeaderSession, s.id)
 	return res, nil
+}
+
+// submit posts a request. A refusal is handed on, and so is why there is no answer.
+func (s *sseStream) submit(r *http.Request, m *envelope.Message, c *sseCall, refused chan<- *http.Response, fail func(error)) {
+	ctx, done := s.sending(r, c)
+	defer done()
+	res, err := s.send(ctx, m)
+	switch {
+	case err != nil:
+		fail(err)
+	case res.StatusCode/100 != 2:
+		refused <- res
+	default:
+		drain(res)
+	}
 }
 
 // sseBody is the answer to a request.
