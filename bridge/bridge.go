@@ -86,9 +86,6 @@ func (c *Config) check() error {
 	if c.MaxMessage < 0 || c.MaxCalls < 0 || c.Grace < 0 {
 		list.Add("", "", "limits that are not negative")
 	}
-	if c.Transport == nil {
-		c.Transport = http.DefaultTransport.(*http.Transport).Clone()
-	}
 	if c.Voice == nil {
 		c.Voice = new(Voice)
 	}
@@ -116,6 +113,11 @@ func setDefault[T comparable](value *T, to T) {
 func Run(ctx context.Context, c Config) error {
 	if err := c.check(); err != nil {
 		return err
+	}
+	if c.Transport == nil {
+		own := http.DefaultTransport.(*http.Transport).Clone()
+		defer own.CloseIdleConnections()
+		c.Transport = own
 	}
 	return newBridge(&c).run(ctx)
 }

@@ -101,12 +101,11 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // across connects a client by a bridge to a URL.
 func across(t *testing.T, url, era string, o *mcp.ClientOptions) *mcp.ClientSession {
 	t.Helper()
-	transport := http.DefaultTransport.(*http.Transport).Clone()
 	in, toBridge := io.Pipe()
 	fromBridge, out := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- bridge.Run(context.Background(), bridge.Config{URL: url, Transport: transport, In: in, Out: out, Log: logged(t)})
+		ended <- bridge.Run(context.Background(), bridge.Config{URL: url, In: in, Out: out, Log: logged(t)})
 		_ = out.Close()
 	}()
 	c := mcp.NewClient(&mcp.Implementation{Name: "near", Version: "1"}, o)
@@ -121,7 +120,6 @@ func across(t *testing.T, url, era string, o *mcp.ClientOptions) *mcp.ClientSess
 		if err := <-ended; err != nil {
 			t.Errorf("Run: %v", err)
 		}
-		transport.CloseIdleConnections()
 	})
 	return s
 }
