@@ -55,7 +55,7 @@ func (b *babble) RoundTrip(r *http.Request) (*http.Response, error) {
 // once, unless it was cancelled, and nothing but lines of JSON-RPC comes out.
 func FuzzBridge(f *testing.F) {
 	const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}`
-	for i, seed := range []struct{ client, server string }{
+	for _, seed := range []struct{ client, server string }{
 		{`{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}`, `{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{"logging":{}}}}`},
 		{`{"id":1,"method":"a"}` + "\n" + `{"id":1,"method":"b"}` + "\n" + `{"method":"notifications/cancelled","params":{"requestId":1}}`, `{"id":1,"result":{}}`},
 		{`{"id":"x","method":"tools/call","params":{"name":"n",` + meta + `}}`, `{"id":"x","error":{"code":-32020}}`},
@@ -63,11 +63,13 @@ func FuzzBridge(f *testing.F) {
 		{`[{"id":1,"method":"a"},{"id":2,"method":"b"}]`, `[{"id":1,"result":1},{"id":1,"result":2}]`},
 		{`{"id":1,"method":"initialize"}` + "\n" + `{"method":"notifications/initialized"}` + "\n" + `{"id":9,"result":{}}`, `{"id":9,"method":"roots/list"}`},
 		{`{"id":1,"method":"initialize"}`, "event: endpoint\ndata: /m\n\ndata: {\"id\":1,\"result\":{\"protocolVersion\":\"2024-11-05\"}}\n\n"},
+		{`{"id":1,"method":"a"}`, `{"id":null,"error":{"code":1,"message":"m"}}`},
+		{`{"id":1,"method":"a"}`, "{\"id\":1,\n\"result\":{}}"},
 		{`{"id":2,"method":"x"`, `Bearer error="insufficient_scope", scope="a b"`},
 		{`{"method":"server/discover","id":3,"params":{` + meta + `}}`, `{"id":"stile-probe","result":{"supportedVersions":["2026-07-28"]}}`},
 	} {
-		for _, style := range []byte{0, 1, 3, 0x15, 0x31, 0xf7} {
-			f.Add(seed.client, seed.server, style+byte(i))
+		for _, style := range []byte{0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 16, 0x15, 0x31, 0xf7} {
+			f.Add(seed.client, seed.server, style)
 		}
 	}
 	f.Fuzz(func(t *testing.T, client, server string, style byte) {
