@@ -2,6 +2,7 @@ package stepup_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/stile-mcp/stile/stepup"
 )
@@ -873,6 +876,112 @@ func TestSeveralAuthorizationServers(t *testing.T) {
 		t.Fatal(resp, err)
 	}
 	g.resource["authorization_servers"] = slices.Repeat([]string{dead.URL}, 1000)
+	asked := 0
+	dead.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		http.NotFound(w, r)
+	})
 	_, err := g.call(g.transport(stepup.Config{}), "one")
 	wantError(t, err, "has no metadata")
+	if asked > 16 {
+		t.Errorf("%d requests for metadata", asked)
+	}
+}
+
+// Metadata that cannot be had at one place is looked for at the next.
+func TestMetadataAtTheNextPlace(t *testing.T) {
+	for name, broken := range map[string]http.HandlerFunc{
+		"a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) },
+		"an error":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		"no JSON":    func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, 200, "text") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newRogue(t)
+			g.parts["/.well-known/oauth-protected-resource/mcp"] = broken
+			g.parts["/.well-known/oauth-authorization-server"] = broken
+			g.parts["/.well-known/oauth-protected-resource"] = func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, 200, g.resource) }
+			g.parts["/.well-known/openid-configuration"] = func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, 200, g.metadata) }
+			if resp, err := g.call(g.transport(stepup.Config{}), "one"); err != nil || resp.StatusCode != 200 {
+				t.Fatal(resp, err)
+			}
+		})
+	}
+}
+
+// A registration made beforehand goes to its own issuer, though another comes first.
+func TestIssuerOfTheClient(t *testing.T) {
+	g, other := newRogue(t), newRogue(t)
+	g.resource["authorization_servers"] = []string{other.URL, g.URL}
+	if resp, err := g.call(g.transport(stepup.Config{Client: stepup.Client{ID: "mine", Issuer: g.URL}}), "one"); err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	want(t, "requests at the other issuer", len(other.requests), 0)
+}
+
+// A registration that is refused where the code is redeemed is made anew next time.
+func TestRefusedRegistration(t *testing.T) {
+	g := newRogue(t)
+	g.parts["/token"] = func(w http.ResponseWriter, _ *http.Request) {
+		answerJSON(w, 401, map[string]any{"error": "invalid_client"})
+	}
+	tr := g.transport(stepup.Config{})
+	for range 2 {
+		_, err := g.call(tr, "one")
+		wantError(t, err, "invalid_client")
+	}
+	want(t, "registrations", g.count("/register"), 2)
+}
+
+// The resource asks for proofs where the issuer's metadata is silent, and a path means
+// what it is, escapes and all.
+func TestProofForTheResource(t *testing.T) {
+	g := newRogue(t)
+	g.parts["/token"] = func(w http.ResponseWriter, _ *http.Request) { g.issue(w, map[string]any{"token_type": "DPoP"}) }
+	g.parts["/.well-known/oauth-protected-resource"] = func(w http.ResponseWriter, _ *http.Request) {
+		answerJSON(w, 200, map[string]any{"resource": g.URL, "authorization_servers": []string{g.URL}})
+	}
+	var target any
+	g.parts["/mcp/a b"] = func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" {
+			g.challenge(w, 401, "DPoP")
+			return
+		}
+		signed, err := jose.ParseSignedCompact(r.Header.Get("DPoP"), []jose.SignatureAlgorithm{jose.ES256})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var claims map[string]any
+		_ = json.Unmarshal(signed.UnsafePayloadWithoutVerification(), &claims)
+		target = claims["htu"]
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.URL+"/mcp%2Fa%20b?c=d", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := g.transport(stepup.Config{}).RoundTrip(r)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp, err)
+	}
+	resp.Body.Close()
+	want(t, "htu", target, g.URL+"/mcp%2Fa%20b")
+}
+
+// A token that is about to end is good until then, whether it can be refreshed or not.
+func TestTokenThatIsAboutToEnd(t *testing.T) {
+	g := newRogue(t)
+	g.parts["/token"] = func(w http.ResponseWriter, r *http.Request) {
+		if r.PostForm.Get("grant_type") == "refresh_token" {
+			answerJSON(w, 503, map[string]any{"error": "temporarily_unavailable"})
+			return
+		}
+		g.issue(w, map[string]any{"refresh_token": "r", "expires_in": 9.5})
+	}
+	tr := g.transport(stepup.Config{})
+	for range 3 {
+		if resp, err := g.call(tr, "one"); err != nil || resp.StatusCode != 200 {
+			t.Fatal(resp, err)
+		}
+	}
+	want(t, "windows", len(g.person.requests()), 1)
 }
