@@ -300,6 +300,9 @@ func TestPlainHTTPGetsNoToken(t *testing.T) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || got.Get("Authorization") != "" {
 		t.Errorf("%v %v %v", resp, err, got)
 	}
+	if why := stepup.Explanation(resp); why == nil || !strings.Contains(why.Error(), "use an https URL") {
+		t.Errorf("the explanation is %v", why)
+	}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

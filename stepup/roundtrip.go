@@ -83,10 +83,10 @@ func (a *account) mayAnswer(ctx context.Context, d demand, login *Login, body *r
 // notOurs reports why a request gets no token from here.
 func notOurs(r *http.Request) error {
 	if r.Header.Get("Authorization") != "" {
-		return errors.New("the request has an Authorization of its own")
+		return errors.New("the server refuses the Authorization header that was given: give another one, or none to log in")
 	}
 	if r.URL.Scheme != "https" && !(r.URL.Scheme == "http" && fetch.IsLoopback(r.URL.Hostname())) {
-		return errors.New("tokens are sent over https only")
+		return errors.New("tokens are sent over https only: use an https URL")
 	}
 	for at := r; at.Response != nil && at.Response.Request != nil; at = at.Response.Request {
 		from := at.Response.Request.URL

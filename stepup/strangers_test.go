@@ -127,7 +127,7 @@ func TestAuthorizationOfTheCaller(t *testing.T) {
 	}
 	r.Header.Set("Authorization", "Bearer own")
 	resp, err := g.transport(stepup.Config{}).RoundTrip(r)
-	wantExplanation(t, resp, err, 401, "an Authorization of its own")
+	wantExplanation(t, resp, err, 401, "refuses the Authorization header that was given")
 	resp.Body.Close()
 	want(t, "windows", len(g.person.requests()), 0)
 }
