@@ -180,7 +180,7 @@ func ignoreUnsupported(err error) error {
 }
 
 const (
-	largeBuffer = 32 << 10
+	largeBuffer = 64 << 10
 	smallBuffer = 4 << 10 // of event streams, which hold theirs as long as they last
 )
 

@@ -190,6 +190,9 @@ func (s *server) load() (*loaded, error) {
 		return nil, errors.Join(err, opened.Close())
 	}
 	l := &loaded{gateway: gateway, handler: f.tap.around(f.withAuthServer(gateway)), file: f, listen: listen, shutdown: time.Duration(f.ShutdownTimeout), opened: opened, files: f.files()}
+	if s.given == nil { // that one is built again at a reload
+		f.forget()
+	}
 	l.uses.Store(1)
 	l.tls.Store(f.certificates)
 	for i := range f.Servers {
@@ -322,7 +325,7 @@ func (s *server) reloadCertificates() {
 	var list problem.List
 	next := now.file.readListener(s.process.around, &list)
 	if next == nil {
-		s.log.Error("certificate not reloaded; the old one goes on", "error", now.file.source.locateAll(list, ""))
+		s.log.Error("certificate not reloaded; the old one goes on", "error", list.Err())
 		return
 	}
 	now.tls.Store(next)

@@ -12,11 +12,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"weak"
+
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/stile-mcp/stile/stiletest"
 )
@@ -614,5 +618,36 @@ func TestWatcherConcerns(t *testing.T) {
 		if got := w.concerns(name); got != want {
 			t.Errorf("%s: %t, want %t", name, got, want)
 		}
+	}
+}
+
+// TestWhatWasWrittenIsForgotten holds that a gateway that serves does not keep the
+// tree of its files, in which 10,000 rules take 25 MiB.
+func TestWhatWasWrittenIsForgotten(t *testing.T) {
+	for name, config := range map[string]string{
+		"policy file": strings.Replace(servedConfig, "%MORE%", "", 1),
+		"one file":    strings.Replace(strings.Replace(servedConfig, "%MORE%", "", 1), "policy_file: policy.yaml", "policy: {baseline: notes:read}", 1),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServing(t, "", stiletest.NotesOptions{})
+			s.write(t, "stile.yaml", config)
+			f, err := load(s.file, system())
+			if err != nil {
+				t.Fatal(err)
+			}
+			trees := []weak.Pointer[ast.MappingNode]{weak.Make(f.source.root.(*ast.MappingNode)), weak.Make(f.policies["notes"].src.root.(*ast.MappingNode))}
+			runtime.GC()
+			if trees[0].Value() == nil {
+				t.Fatal("this test sees no tree")
+			}
+			f.forget()
+			runtime.GC()
+			for i, tree := range trees {
+				if tree.Value() != nil {
+					t.Errorf("tree %d is still there", i)
+				}
+			}
+			runtime.KeepAlive(f)
+		})
 	}
 }
