@@ -155,6 +155,8 @@ func check(res *http.Response) error {
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
 		return errors.New("the upstream wants to switch protocols, which was not asked for")
+	case res.StatusCode < 200:
+		return fmt.Errorf("the upstream answered with the status %d, which is none", res.StatusCode)
 	case res.StatusCode >= 300 && res.StatusCode < 400 && res.StatusCode != http.StatusNotModified:
 		return &RedirectError{res.StatusCode, res.Header.Get("Location")}
 	}

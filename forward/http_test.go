@@ -26,7 +26,7 @@ import (
 )
 
 // newHTTP is a forwarder that leaves nothing behind.
-func newHTTP(t *testing.T, c forward.HTTPConfig) *forward.HTTP {
+func newHTTP(t testing.TB, c forward.HTTPConfig) *forward.HTTP {
 	t.Helper()
 	c.Log = slog.New(slog.DiscardHandler)
 	h, err := forward.NewHTTP(c)

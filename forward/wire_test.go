@@ -42,7 +42,7 @@ func (c *rawConn) request() bool {
 func (c *rawConn) say(text string) { _, _ = io.WriteString(c, text) }
 
 // raw is an upstream that does with its nth connection, from 1, what each says.
-func raw(t *testing.T, each func(c *rawConn, n int)) (url string, connections *atomic.Int64) {
+func raw(t testing.TB, each func(c *rawConn, n int)) (url string, connections *atomic.Int64) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
