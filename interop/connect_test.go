@@ -131,6 +131,7 @@ func (d *desk) tryOpen(era string, args ...string) (*local, error) {
 	l := &local{d: d, command: d.connect(args...), stderr: &syncBuffer{}, notices: make(chan string, 64)}
 	l.command.Stderr = l.stderr
 	client := mcp.NewClient(&mcp.Implementation{Name: "go-sdk", Version: "1.8.0"}, &mcp.ClientOptions{
+		//nolint:staticcheck // messages of servers are deprecated, and what clients of today show
 		LoggingMessageHandler: func(_ context.Context, r *mcp.LoggingMessageRequest) { l.notices <- fmt.Sprint(r.Params.Data) },
 	})
 	ctx, cancel := context.WithTimeout(d.t.Context(), runLimit)
