@@ -23,12 +23,15 @@ func FuzzAnswer(f *testing.F) {
 		"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "HTTP/1.1 200 OK\r\n X: y\r\n\r\n"} {
 		f.Add(seed)
 	}
-	var said atomic.Value // what a connection's first request is answered with
+	var said atomic.Value // what requests are answered with
+	hungUp := make(chan struct{}, 1)
 	url, _ := raw(f, func(c *rawConn, _ int) {
 		for c.request() {
 			text := said.Load().(string)
 			c.say(text)
 			if text != fine {
+				_ = c.Close()
+				hungUp <- struct{}{}
 				return
 			}
 		}
@@ -36,10 +39,16 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer string) {
 		said.Store(answer)
 		want := byTransport(t, url)
+		if answer != fine {
+			<-hungUp
+		}
 		h := newHTTP(t, forward.HTTPConfig{URL: url})
 		status, body, err := ask(h, post("x"))
 		if got := fmt.Sprint(status, " ", body); err == nil && got != want || err != nil && want != "" {
 			t.Errorf("forward has %q (%v), the transport %q", got, err, want)
+		}
+		if answer != fine {
+			<-hungUp // a connection that is about to be closed looks like any other
 		}
 		said.Store(fine)
 		for range 2 {

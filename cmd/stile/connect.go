@@ -98,11 +98,11 @@ func (c *connectCommand) check() error {
 	case c.URL == "":
 		add(true, "expected the URL of an MCP server")
 	case err != nil || u.Host == "" || u.Opaque != "":
-		add(true, "expected the URL of an MCP server, such as https://mcp.example.com/mcp")
+		add(true, fmt.Sprintf("%q: expected the URL of an MCP server, such as https://mcp.example.com/mcp", printable(c.URL)))
 	case u.User != nil:
 		add(true, "expected a URL without user information: give a credential with --header")
 	case u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !fetch.IsLoopback(u.Hostname())):
-		add(true, "expected an https URL (http only to this machine), without a fragment")
+		add(true, fmt.Sprintf("%q: expected an https URL (http only to this machine), without a fragment", printable(c.URL)))
 	}
 	add(!slices.Contains([]saved.Storage{saved.Auto, saved.Keyring, saved.File, inMemory}, c.Storage), "--storage: expected keyring, file, memory or auto")
 	add(c.Timeout <= 0, "--timeout: expected a time span above zero")
