@@ -46,6 +46,9 @@ func parseGlob(s string) (*glob, string, error) {
 	if !utf8.ValidString(s) {
 		return nil, "", errNotUTF8
 	}
+	if !strings.ContainsAny(s, `*?[\`) {
+		return nil, s, nil
+	}
 	g, plain := &glob{}, true
 	for rest := s; rest != ""; {
 		c, size := utf8.DecodeRuneInString(rest)

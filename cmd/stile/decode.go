@@ -131,6 +131,9 @@ func decodeNode(n ast.Node, to any) (err error) {
 			err = errors.New("not readable here")
 		}
 	}()
+	if reads, ok := to.(yaml.NodeUnmarshaler); ok {
+		return reads.UnmarshalYAML(n) // what the library comes to by a longer way
+	}
 	return yaml.NodeToValue(n, to, yaml.Strict(), yaml.DisallowUnknownField())
 }
 
