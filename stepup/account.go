@@ -1,6 +1,7 @@
 package stepup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,6 +149,9 @@ func (a *account) logIn(ctx context.Context, d demand, old *Login) (*Login, erro
 		return nil, err
 	}
 	found.dpop = d.dpop
+	if err := a.checkIssuer(found.issuer.Issuer, old); err != nil {
+		return nil, err
+	}
 	if old != nil && old.Issuer != found.issuer.Issuer {
 		old = nil // another issuer knows nothing of what the first one granted
 	}
@@ -160,6 +164,23 @@ func (a *account) logIn(ctx context.Context, d demand, old *Login) (*Login, erro
 		return login, err
 	}
 	return a.askPerson(ctx, d, found, scopes)
+}
+
+// checkIssuer refuses an issuer that the credentials of the configuration are not for
+// (REQ-58): the resource says who issues, and must not get by that what was given for
+// another. Where the configuration does not say whose they are, it is the issuer of the
+// saved login.
+func (a *account) checkIssuer(issuer string, old *Login) error {
+	c := a.t.config.Client
+	switch {
+	case c.Issuer != "" && c.Issuer != issuer:
+		return fmt.Errorf("the client %s is registered with %s, but %s issues the tokens", cmp.Or(c.ID, "(without an id)"), c.Issuer, issuer)
+	case c.Issuer != "" || c.ID == "" && a.t.config.Grant == nil:
+		return nil
+	case old != nil && old.Client.ID == c.ID && old.Issuer != issuer:
+		return fmt.Errorf("%s issued the tokens before, and now %s issues the tokens: if that is right, log out and in again", old.Issuer, issuer)
+	}
+	return nil
 }
 
 // scopesFor is what a login asks for: what the challenge names, else what the

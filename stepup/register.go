@@ -27,10 +27,8 @@ type registration struct {
 func (a *account) register(ctx context.Context, m *issuer, redirect string) (registration, error) {
 	c := a.t.config
 	switch {
-	case c.Client.ID != "" && (c.Client.Issuer == "" || c.Client.Issuer == m.Issuer):
+	case c.Client.ID != "": // of this issuer, which checkIssuer saw to
 		return registration{ID: c.Client.ID, Secret: c.Client.Secret, Method: methodFor(m, c.Client.Secret), RedirectURI: redirect}, nil
-	case c.Client.ID != "":
-		return registration{}, fmt.Errorf("the client %s is registered with %s, but %s issues the tokens", c.Client.ID, c.Client.Issuer, m.Issuer)
 	case c.ClientMetadataURL != "" && m.ClientIDMetadataDocumentSupported:
 		return registration{ID: c.ClientMetadataURL, Method: "none", RedirectURI: redirect}, nil
 	case m.RegistrationEndpoint == "":

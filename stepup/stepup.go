@@ -79,8 +79,8 @@ type Config struct {
 type Client struct {
 	ID     string
 	Secret string
-	// Issuer is whose registration it is; it is used with no other (REQ-58).
-	// Empty: whoever the resource names.
+	// Issuer is whose registration it is; it is used with no other, and neither is what
+	// a Grant has (REQ-58). Empty: whoever the resource names at first, until a logout.
 	Issuer string
 }
 

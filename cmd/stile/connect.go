@@ -33,6 +33,7 @@ type connectCommand struct {
 	ClientID          string `name:"client-id" group:"Which client logs in" placeholder:"ID" help:"A client that the issuer knows. Default: one that registers itself, where the issuer lets it."`
 	ClientSecretFile  string `group:"Which client logs in" placeholder:"FILE" help:"The secret of --client-id. Default: STILE_CLIENT_SECRET of the environment, if it is set."`
 	ClientMetadataURL string `name:"client-metadata-url" group:"Which client logs in" placeholder:"URL" help:"A client id metadata document that allows http://127.0.0.1/callback, for issuers that read one."`
+	Issuer            string `group:"Which client logs in" placeholder:"ISSUER" help:"Log in at this issuer only: a server that names another gets no secret, signature or assertion that way. Default: the one that the server names at first."`
 	CallbackPort      int    `group:"Which client logs in" placeholder:"PORT" help:"Take the answer of a login at this port of 127.0.0.1, for a client that was registered with it. Default: any."`
 
 	Grant         string `group:"Logging in without a browser" placeholder:"GRANT" help:"client_credentials: a login without a person, with the secret of --client-id or --key."`

@@ -219,7 +219,7 @@ func TestConnectWithoutAPerson(t *testing.T) {
 			[]string{"grant_type=client_credentials&scope=notes:read tags:read"}},
 		"a key": {"--grant client_credentials --client-id bot --key-id k1 --key " + keyFile, ":",
 			[]string{"grant_type=client_credentials&client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}},
-		"a workload": {"--assertion-file " + jwt, ":", []string{"grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer&assertion=e30.e30.x"}},
+		"a workload": {"--issuer ORIGIN --assertion-file " + jwt, ":", []string{"grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer&assertion=e30.e30.x"}},
 		"a company": {"--idp ORIGIN --id-token-file " + jwt + " --idp-client-id desk --idp-client-secret-file " + secret + " --client-id bot --client-secret-file " + secret, "bot:s3cret",
 			[]string{"subject_token=e30.e30.x&client_id=desk&client_secret=s3cret&audience=ORIGIN", "grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer&assertion=id-jag"}},
 	} {
@@ -252,6 +252,26 @@ func TestConnectWithoutAPerson(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A server that names another issuer than the command line does gets nothing of it.
+func TestConnectToOneIssuer(t *testing.T) {
+	issuer := &idp{}
+	server := httptest.NewServer(issuer)
+	defer server.Close()
+	secret := fileWith(t, "s3cret\n")
+	for _, args := range []string{"--grant client_credentials --client-id bot --client-secret-file " + secret, "--assertion-file " + secret, "--no-browser"} {
+		t.Setenv("STILE_HOME", filepath.Join(t.TempDir(), "home"))
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), append(strings.Fields("connect --login --storage file --issuer https://idp.example.com "+args), server.URL+"/mcp"),
+			strings.NewReader(""), &stdout, &stderr)
+		if code != exitFailed || !strings.Contains(stderr.String(), "is registered with https://idp.example.com, but "+server.URL+" issues the tokens") {
+			t.Errorf("%s: %d %s%s", args, code, &stdout, &stderr)
+		}
+	}
+	if len(issuer.forms) != 0 {
+		t.Errorf("token requests %v", issuer.forms)
 	}
 }
 

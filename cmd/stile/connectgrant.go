@@ -41,7 +41,7 @@ func (c *connectCommand) checkGrant() (wrong []string) {
 
 // client is the registration that the command line names, if it does.
 func (c *connectCommand) client(around surroundings) (stepup.Client, error) {
-	client := stepup.Client{ID: c.ClientID}
+	client := stepup.Client{ID: c.ClientID, Issuer: c.Issuer}
 	if c.ClientID == "" {
 		return client, nil
 	}
