@@ -16,7 +16,7 @@ import (
 func TestCallbackPages(t *testing.T) {
 	b := startBrowser(t)
 	long := strings.Repeat("Donaudampfschifffahrtsgesellschaft", 5)
-	first := stepup.Request{URL: "https://idp.example.com/authorize", Resource: "https://mcp.example.com/mcp"}
+	first := stepup.Request{URL: "https://idp.example.com/authorize?state=s1", Resource: "https://mcp.example.com/mcp"}
 	step, wide := first, first
 	step.Operation, step.New = "tools/call delete_note", []string{"notes:write"}
 	wide.Operation, wide.New = "tools/call "+long, []string{"notes:write", "notes:item:" + long}

@@ -33,16 +33,26 @@ func (q *request) get() *stepup.Request {
 	return q.asked
 }
 
-// take reports whether an answer is the one that is waited for: the first.
-func (q *request) take() (stepup.Request, bool) {
+// take reports whether an answer is the one that is waited for: the first that has the
+// state the browser was sent with. Any page, and anybody on this machine, can send
+// others, which must not end the login.
+func (q *request) take(answer url.Values) (stepup.Request, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.asked == nil || q.answered {
+	if q.asked == nil || q.answered || answer.Get("state") != stateOf(q.asked.URL) {
 		return stepup.Request{}, false
 	}
 	q.answered = true
 	q.sending.Add(1)
 	return *q.asked, true
+}
+
+func stateOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	return u.Query().Get("state")
 }
 
 // wait waits for the page to be sent, but not for longer than limit. No answer is
@@ -64,8 +74,8 @@ func (q *request) wait(limit time.Duration) {
 	}
 }
 
-// ServeHTTP takes the answer. Whose it is, state says, which stepup looks at; here
-// goes only what no browser would send that was sent by the issuer.
+// ServeHTTP takes the answer. What no browser would send that was sent by the issuer is
+// none; the rest of it stepup looks at.
 func (v *visit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Referrer-Policy", "no-referrer") // the address has the code in it
 	w.Header().Set("Cache-Control", "no-store")
@@ -86,7 +96,7 @@ func (v *visit) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "This is not the answer to a login.", http.StatusBadRequest)
 		return
 	}
-	asked, ok := v.request.take()
+	asked, ok := v.request.take(answer)
 	if !ok {
 		http.Error(w, "No login waits for this answer.", http.StatusBadRequest)
 		return

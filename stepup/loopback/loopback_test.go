@@ -188,20 +188,23 @@ func TestWhatIsNoAnswer(t *testing.T) {
 		change  func(*http.Request)
 		status  int
 	}{
-		"another path":      {strings.Replace(to, "/callback", "/", 1) + "?code=c", nil, 404},
-		"a path below":      {to + "/x?code=c", nil, 404},
-		"no parameters":     {to, nil, 400},
-		"neither":           {to + "?state=s1", nil, 400},
-		"a broken query":    {to + "?code=%zz", nil, 400},
-		"another host":      {to + "?code=c&state=s1", func(r *http.Request) { r.Host = "evil.example:80" }, 400},
-		"the name":          {to + "?code=c&state=s1", func(r *http.Request) { r.Host = strings.Replace(r.Host, "127.0.0.1", "localhost", 1) }, 400},
-		"POST":              {to + "?code=c&state=s1", func(r *http.Request) { r.Method = http.MethodPost }, 405},
-		"HEAD":              {to + "?code=c&state=s1", func(r *http.Request) { r.Method = http.MethodHead }, 405},
-		"an image":          {to + "?code=c&state=s1", func(r *http.Request) { r.Header.Set("Sec-Fetch-Dest", "image") }, 400},
-		"a frame":           {to + "?code=c&state=s1", func(r *http.Request) { r.Header.Set("Sec-Fetch-Dest", "iframe") }, 400},
-		"script of a page":  {to + "?code=c&state=s1", func(r *http.Request) { r.Header.Set("Sec-Fetch-Dest", "empty") }, 400},
-		"an icon":           {strings.Replace(to, "/callback", "/favicon.ico", 1), nil, 404},
-		"too long a header": {to + "?code=c&state=s1", func(r *http.Request) { r.Header.Set("X", strings.Repeat("x", 100<<10)) }, 431},
+		"another path":       {strings.Replace(to, "/callback", "/", 1) + "?code=c", nil, 404},
+		"a path below":       {to + "/x?code=c", nil, 404},
+		"no parameters":      {to, nil, 400},
+		"neither":            {to + "?state=s1", nil, 400},
+		"a broken query":     {to + "?code=%zz", nil, 400},
+		"no state":           {to + "?code=c", nil, 400},
+		"another state":      {to + "?code=c&state=s2", nil, 400},
+		"an error of others": {to + "?error=access_denied&state=s2", nil, 400},
+		"another host":       {to + "?code=c&state=s1", func(r *http.Request) { r.Host = "evil.example:80" }, 400},
+		"the name":           {to + "?code=c&state=s1", func(r *http.Request) { r.Host = strings.Replace(r.Host, "127.0.0.1", "localhost", 1) }, 400},
+		"POST":               {to + "?code=c&state=s1", func(r *http.Request) { r.Method = http.MethodPost }, 405},
+		"HEAD":               {to + "?code=c&state=s1", func(r *http.Request) { r.Method = http.MethodHead }, 405},
+		"an image":           {to + "?code=c&state=s1", func(r *http.Request) { r.Header.Set("Sec-Fetch-Dest", "image") }, 400},
+		"a frame":            {to + "?code=c&state=s1", func(r *http.Request) { r.Header.Set("Sec-Fetch-Dest", "iframe") }, 400},
+		"script of a page":   {to + "?code=c&state=s1", func(r *http.Request) { r.Header.Set("Sec-Fetch-Dest", "empty") }, 400},
+		"an icon":            {strings.Replace(to, "/callback", "/favicon.ico", 1), nil, 404},
+		"too long a header":  {to + "?code=c&state=s1", func(r *http.Request) { r.Header.Set("X", strings.Repeat("x", 100<<10)) }, 431},
 	} {
 		change := tc.change
 		if change == nil {
@@ -219,6 +222,28 @@ func TestWhatIsNoAnswer(t *testing.T) {
 	}
 	if resp, page := get(t, to+"?code=c2&state=s1"); resp.StatusCode != http.StatusBadRequest || !strings.Contains(page, "No login waits") {
 		t.Errorf("a late answer: %d %s", resp.StatusCode, page)
+	}
+}
+
+// What a server wants to be allowed is told before anybody goes to the issuer, whose page
+// may tell less: all of it, and not what was allowed before.
+func TestScopesAreTold(t *testing.T) {
+	r := asked()
+	r.Operation, r.Scopes = "tools/call delete_note", []string{"notes:read"}
+	for range 60 {
+		r.New = append(r.New, "harmless:reading")
+	}
+	r.New = append(r.New, "admin\x1b[31m")
+	for _, noBrowser := range []bool{false, true} {
+		out, told := newPrinted(), make(chan string, 2)
+		l := start(t, r, loopback.Config{Out: out, NoBrowser: noBrowser, Tell: func(s string) { told <- s }})
+		out.await(t, "https://idp.example.com/authorize")
+		for _, text := range []string{out.String(), <-told} {
+			if !strings.Contains(text, ", for harmless:reading harmless:reading") || !strings.Contains(text, " admin?[31m.") || strings.Contains(text, "notes:read") {
+				t.Errorf("said %s", text)
+			}
+		}
+		_ = l.Close()
 	}
 }
 
@@ -310,7 +335,7 @@ func TestBrowserIsNotWaitedFor(t *testing.T) {
 	l := start(t, asked(), loopback.Config{Browser: func(a string) error { opened <- a; <-running; return nil }})
 	<-opened
 	go func() { l.told(<-l.err) }()
-	if resp, _ := get(t, l.RedirectURI()+"?code=c&state=s"); resp.StatusCode != http.StatusOK {
+	if resp, _ := get(t, l.RedirectURI()+"?code=c&state=s1"); resp.StatusCode != http.StatusOK {
 		t.Error(resp.Status)
 	}
 }
@@ -356,7 +381,7 @@ func TestForwardedPort(t *testing.T) {
 		t.Errorf("asks to paste where nobody could:\n%s", out)
 	}
 	go func() { l.told(<-l.err) }()
-	if resp, _ := get(t, l.RedirectURI()+"?code=c&state=s"); resp.StatusCode != http.StatusOK {
+	if resp, _ := get(t, l.RedirectURI()+"?code=c&state=s1"); resp.StatusCode != http.StatusOK {
 		t.Error(resp.Status)
 	}
 	for line := range strings.Lines(out.String()) {

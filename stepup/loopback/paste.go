@@ -118,12 +118,20 @@ type wording struct {
 	request  stepup.Request
 }
 
-// why says what the login is for.
+// why says what the login is for, and what is newly asked for: the page of an issuer may
+// not show that.
 func (w wording) why() string {
+	text := plain(w.request.Resource) + " asks you to log in"
 	if w.request.Operation != "" {
-		return operation(w.request) + " needs your permission at " + plain(w.request.Resource)
+		text = operation(w.request) + " needs your permission at " + plain(w.request.Resource)
 	}
-	return plain(w.request.Resource) + " asks you to log in"
+	for i, scope := range w.request.New {
+		if i == 0 {
+			text += ", for"
+		}
+		text += " " + plain(scope)
+	}
+	return text
 }
 
 func (w wording) opening() string { return w.why() + ". A browser window opens for it." }
