@@ -23,6 +23,24 @@ const (
 	effortAge  = 10 * time.Minute
 )
 
+// maxVain is how many logins may come to nothing within effortAge, whatever they were
+// for: who refuses ten windows does not want an eleventh.
+const maxVain = 10
+
+// vain is how many logins came to nothing lately, and when the last one was asked for.
+// The caller holds a.mu.
+func (a *account) vain() (asks int, last time.Time) {
+	for _, e := range a.efforts {
+		if time.Since(e.last) < effortAge {
+			asks += e.asks
+			if e.last.After(last) {
+				last = e.last
+			}
+		}
+	}
+	return asks, last
+}
+
 // allowed reports why no login may be asked for now; nil if one may. That a server
 // refuses for ever, names other scopes each time or takes no token at all must not
 // open one window after the other (REQ-53). The caller holds a.mu.
@@ -42,10 +60,17 @@ func (a *account) allowed(d demand) error {
 		return fmt.Errorf("the last login asked for %s and was not given it%s: log out to be asked again, or have it granted at %s",
 			strings.Join(d.scopes, " "), quoted(d.description), a.login.Issuer)
 	case e != nil && e.asks >= a.t.config.MaxStepUps && time.Since(e.last) < effortAge:
-		return fmt.Errorf("%d logins in a row did not help: try again in %d minutes, or log out and in again",
-			e.asks, max(1, int((effortAge-time.Since(e.last)).Minutes())))
+		return inVain(e.asks, e.last)
+	}
+	if asks, last := a.vain(); asks >= max(maxVain, a.t.config.MaxStepUps) {
+		return inVain(asks, last)
 	}
 	return nil
+}
+
+func inVain(asks int, last time.Time) error {
+	return fmt.Errorf("%d logins in a row did not help: try again in %d minutes, or log out and in again",
+		asks, max(1, int((effortAge-time.Since(last)).Minutes())))
 }
 
 func quoted(description string) string {

@@ -55,7 +55,8 @@ type Config struct {
 	Store Store
 	// MaxStepUps is how often a login is asked for on behalf of one operation that
 	// does not succeed, within ten minutes. Default 3. What the last login asked for
-	// is not asked for again in that time.
+	// is not asked for again in that time, and ten logins that came to nothing, whatever
+	// they were for, are the last ones.
 	MaxStepUps int
 	// MaxBody is the longest request body, in bytes, that can be sent again.
 	// Longer ones, and those of unknown length, are sent once, and their 401 or
