@@ -49,6 +49,9 @@ func (h *hearing) takeOne(line []byte) {
 		h.asked(m)
 		h.b.pass(line)
 	default:
+		if m.Method == "notifications/cancelled" {
+			h.b.old.takenBack(m)
+		}
 		h.b.pass(line)
 	}
 }

@@ -148,6 +148,11 @@ func (d *oldDoor) begin(s *session, init *envelope.Message) (old *session) {
 	defer d.mu.Unlock()
 	old = d.session
 	d.session = s
+	for key, q := range d.asked {
+		if q.session == nil { // it was asked on the way here
+			d.asked[key] = asking{q.id, s}
+		}
+	}
 	if init != nil {
 		d.init, d.begun, d.level = init, nil, nil
 		clear(d.watched)
@@ -216,6 +221,13 @@ func (d *oldDoor) note(m *envelope.Message, s *session) {
 	if len(d.asked) < maxAsked {
 		d.asked[envelope.Key(m.At(m.ID))] = asking{bytes.Clone(m.At(m.ID)), s}
 	}
+}
+
+// takenBack forgets what the server does not want to know any more.
+func (d *oldDoor) takenBack(m *envelope.Message) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.asked, envelope.Key(m.At(m.RequestID)))
 }
 
 // respond takes the client's answer to a request of the server back to it.
