@@ -182,7 +182,7 @@ func (conn *connection) carry(p *process) error {
 		return err
 	}
 	return bridge.Run(p.ctx, bridge.Config{URL: conn.url, Transport: explaining{transport}, Header: conn.header, In: p.stdin, Out: p.stdout,
-		Voice: conn.voice, Advice: "Try again, or run \"stile connect --login " + conn.url + "\" in a terminal.", Log: conn.log})
+		Voice: conn.voice, Advice: "Try again, or run \"stile connect --login " + conn.shown() + "\" in a terminal.", Log: conn.log})
 }
 
 // resource is the name under which the login is kept.
@@ -193,6 +193,15 @@ func (conn *connection) resource() string {
 	}
 	u.RawQuery, u.Fragment, u.User = "", "", nil
 	return u.String()
+}
+
+// shown is the URL without what a query may hide: clients hand what they are told to a
+// model, and write it down.
+func (conn *connection) shown() string {
+	if strings.Contains(conn.url, "?") {
+		return conn.resource() + "?..."
+	}
+	return conn.resource()
 }
 
 // errInterrupted ends what a signal ended.

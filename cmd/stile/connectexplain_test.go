@@ -40,12 +40,16 @@ func TestConnectExplainsRefusals(t *testing.T) {
 	origin = server.URL
 	t.Setenv("STILE_HOME", t.TempDir())
 	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), []string{"connect", "--storage", "file", "--grant", "client_credentials", "--client-id", "ci", origin + "/mcp"},
+	code := run(t.Context(), []string{"connect", "--storage", "file", "--grant", "client_credentials", "--client-id", "ci", origin + "/mcp?key=s3cret"},
 		strings.NewReader(hello), &stdout, &stderr)
 	for _, part := range []string{"asked for b and was not given it", "ask the captain", "granted at " + origin, `"id":1`} {
 		if !strings.Contains(stdout.String(), part) {
 			t.Errorf("the client is not told %q:\n%s", part, &stdout)
 		}
+	}
+	// The client hands it to a model, and its log has it too.
+	if said := stdout.String() + stderr.String(); strings.Contains(said, "s3cret") || !strings.Contains(said, "--login "+origin+"/mcp") {
+		t.Errorf("the query of the URL is shown, or no URL:\n%s", said)
 	}
 	if code != exitOK || logins != 2 {
 		t.Errorf("%d after %d logins\n%s", code, logins, &stderr)

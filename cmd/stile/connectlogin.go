@@ -41,7 +41,7 @@ func (conn *connection) login(p *process, limit time.Duration) error {
 	case err != nil:
 		return err
 	case login == nil:
-		_, err = fmt.Fprintf(p.stdout, "%s lets you in without a login\n", conn.url)
+		_, err = fmt.Fprintf(p.stdout, "%s lets you in without a login\n", conn.shown())
 	default:
 		_, err = fmt.Fprintf(p.stdout, "logged in to %s\n%s", conn.resource(), describe(login))
 	}
