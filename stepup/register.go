@@ -68,6 +68,20 @@ func (a *account) savedRegistration(ctx context.Context, issuer string) (*regist
 	return r, nil
 }
 
+// registered is the answer to a registration (RFC 7591 §3.2). The type of oauthex for
+// it is not used: it panics at null, and hides the members of an error.
+type registered struct {
+	ID          string  `json:"client_id"`
+	Secret      string  `json:"client_secret"`
+	Expires     float64 `json:"client_secret_expires_at"` // seconds since 1970; 0: never
+	Method      string  `json:"token_endpoint_auth_method"`
+	Error       string  `json:"error"`
+	Description string  `json:"error_description"`
+}
+
+// maxExpiry is the year 10000, which JSON has no time of any more.
+const maxExpiry = 253_402_300_800
+
 // registerAnew registers dynamically (RFC 7591). No scope is named: it would be a
 // ceiling for every later step-up.
 func (a *account) registerAnew(ctx context.Context, m *issuer, redirect string) (registration, error) {
@@ -87,22 +101,20 @@ func (a *account) registerAnew(ctx context.Context, m *issuer, redirect string) 
 	if err != nil {
 		return registration{}, err
 	}
-	var got struct {
-		oauthex.ClientRegistrationResponse
-		Error       string `json:"error"`
-		Description string `json:"error_description"`
-	}
+	var got registered
 	err = json.Unmarshal(resp.Body, &got)
 	switch {
 	case resp.Status != http.StatusCreated && resp.Status != http.StatusOK:
 		return registration{}, fmt.Errorf("status %d %s %s", resp.Status, plain(got.Error), plain(got.Description))
 	case err != nil:
 		return registration{}, err
-	case got.ClientID == "":
+	case got.ID == "":
 		return registration{}, errors.New("the answer has no client_id")
 	}
-	r := registration{ID: got.ClientID, Secret: got.ClientSecret, Method: got.TokenEndpointAuthMethod, RedirectURI: redirect,
-		Expires: got.ClientSecretExpiresAt, Dynamic: true}
+	r := registration{ID: got.ID, Secret: got.Secret, Method: got.Method, RedirectURI: redirect, Dynamic: true}
+	if 0 < got.Expires && got.Expires < maxExpiry {
+		r.Expires = time.Unix(int64(got.Expires), 0)
+	}
 	if r.Method == "" {
 		r.Method = method
 	}

@@ -47,3 +47,22 @@ func TestCredentialsStayWithTheirIssuer(t *testing.T) {
 		})
 	}
 }
+
+// Why an issuer registers nobody is told as it says it.
+func TestRegistrationThatIsRefused(t *testing.T) {
+	g := newRogue(t)
+	g.parts["/register"] = func(w http.ResponseWriter, _ *http.Request) {
+		answerJSON(w, 400, map[string]any{"error": "invalid_redirect_uri", "error_description": "no \u009bloopback here"})
+	}
+	_, err := g.call(g.transport(stepup.Config{}), "one")
+	wantError(t, err, "status 400 invalid_redirect_uri no loopback here")
+	for _, body := range []string{"null", "[]", `"x"`, "{}", `{"client_id":null}`, `{"client_id":1}`, `{"client_id":"a","client_secret_expires_at":1e400}`, ""} {
+		g.parts["/register"] = func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(201)
+			_, _ = w.Write([]byte(body))
+		}
+		_, err := g.call(g.transport(stepup.Config{}), "one")
+		wantError(t, err, "registration at "+g.URL)
+	}
+}
