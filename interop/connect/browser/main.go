@@ -4,6 +4,8 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"log"
 	"net/http"
 	"os"
@@ -11,15 +13,22 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		log.Fatalf("called with %q, want one address", os.Args[1:])
-	}
-	resp, err := http.Post(os.Getenv("PERSON"), "text/plain", strings.NewReader(os.Args[1]))
-	if err != nil {
+	if err := visit(os.Args[1:]); err != nil {
 		log.Fatal(err)
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		log.Fatal(resp.Status)
+}
+
+func visit(args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("called with %q, want one address", args)
 	}
+	resp, err := http.Post(os.Getenv("PERSON"), "text/plain", strings.NewReader(args[0]))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
 }
