@@ -173,6 +173,9 @@ func (a *Reply) Events(take func(e sse.Event) bool) error {
 func (a *Reply) note(e sse.Event) {
 	if e.ID != nil {
 		a.LastID = string(e.ID)
+		if strings.ContainsFunc(a.LastID, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7F }) {
+			a.LastID = "" // no header can carry it, and every return would fail
+		}
 	}
 	for line := range bytes.Lines(e.Raw) {
 		if value, ok := bytes.CutPrefix(line, []byte("retry:")); ok {

@@ -38,6 +38,7 @@ func TestEach(t *testing.T) {
 		{"nothing", "application/json", " \n", 0, nil, "", 0, nil},
 		{"too long", "application/json", strings.Repeat("x", 11), 10, nil, "", 0, new(*remote.TooLargeError)},
 		{"a stream", "Text/Event-Stream; charset=utf-8", "id: a\nretry: 20\ndata:\n\n: hi\n\nid: b\ndata: 1\ndata: 2\n\ndata: 3\n\ndata: lost", 0, []string{"1\n2", "3"}, "b", 20 * time.Millisecond, nil},
+		{"an id that no header can carry", "text/event-stream", "id: a\ndata: 1\n\nid: b\x01\ndata: 2\n\n", 0, []string{"1", "2"}, "", 0, nil},
 		{"a pause without end", "text/event-stream", "retry: 999999999999\ndata: 1\n\n", 0, []string{"1"}, "", remote.MaxPause, nil},
 		{"a long event", "text/event-stream", "data: 1\n\ndata: " + strings.Repeat("x", 100) + "\n\n", 50, []string{"1"}, "", 0, new(*sse.TooLargeError)},
 	} {
