@@ -149,6 +149,7 @@ func FuzzInitFile(f *testing.F) {
 	f.Add("\x1b[31m", "#", "${HOME}", "$$", "x://{+p}", "- x # y", 4)
 	f.Add("null", "\u2028", "\ue000:", "'\"\\", "{?q}", "~", 8)
 	f.Add("12", "", "0x1F", "1e3", "a:b", "? x", 2)
+	f.Add("12", "", "\x10\x00\x00\x00", "1e3", "a:b", "? x", 2)
 	around := fakeAround(nil, nil)
 	f.Fuzz(func(t *testing.T, server, version, a, b, template, prompt string, hints int) {
 		yes, no := true, false
@@ -156,7 +157,7 @@ func FuzzInitFile(f *testing.F) {
 		p := propose.Make(propose.Inventory{Server: server, Version: version, Templates: []string{template}, Resources: []string{a, prompt, template},
 			Tools:   []propose.Tool{{Name: a, ReadOnly: on(1), Destructive: on(3), OpenWorld: on(9)}, {Name: b, ReadOnly: on(3)}, {Name: template}},
 			Prompts: []string{prompt, b}}, "")
-		text := p.YAML(propose.Setup{KeySHA256: strings.Repeat("0", 64), Command: []string{"x", "-" + a}})
+		text := p.YAML(propose.Setup{KeySHA256: strings.Repeat("0", 64), Command: []string{"x", "-" + strings.ReplaceAll(a, "\x00", "")}}) // no argument has NUL
 		if err := tryProposal("stile.yaml", text, p, around); err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
