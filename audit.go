@@ -2,6 +2,7 @@ package stile
 
 import (
 	"encoding/hex"
+	"errors"
 	"io"
 	"runtime"
 	"strconv"
@@ -72,24 +73,32 @@ func (a *auditLog) write(r auditRecord) error {
 
 var auditBatches = sync.Pool{New: func() any { return &auditBatch{} }}
 
-// flush writes a batch.
+// maxKept is the longest batch that is used again, in bytes.
+const maxKept = 64 << 10
+
+var errNotRecorded = errors.New("the audit log was not written")
+
+// flush writes a batch. Whoever waits for it hears how it ended, also when the writer
+// panics.
 func (a *auditLog) flush(b *auditBatch) error {
 	a.turn <- struct{}{}
 	defer func() { <-a.turn }()
 	a.mu.Lock()
 	a.next = nil
 	a.mu.Unlock()
+	b.err = errNotRecorded
+	if b.done != nil {
+		defer close(b.done)
+	}
 	if a.torn { // half a line spoils no other
 		b.lines = append([]byte{'\n'}, b.lines...)
 	}
 	n, err := a.w.Write(b.lines)
 	a.torn = err != nil && (n > 0 || a.torn)
-	if b.done == nil {
-		auditBatches.Put(b)
-		return err
-	}
 	b.err = err
-	close(b.done)
+	if b.done == nil && cap(b.lines) <= maxKept {
+		auditBatches.Put(b)
+	}
 	return err
 }
 

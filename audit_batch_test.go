@@ -85,3 +85,32 @@ func checkNext(t *testing.T, log *auditLog, file *slowFile, x *exchange, torn bo
 		t.Errorf("the next write is %q", last)
 	}
 }
+
+// panics is a writer with a fault.
+type panics struct{ turns chan struct{} }
+
+func (p panics) Write([]byte) (int, error) {
+	<-p.turns
+	panic("a fault of the writer")
+}
+
+// TestNobodyWaitsForAPanic has a writer that panics while others wait for it.
+func TestNobodyWaitsForAPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := panics{make(chan struct{})}
+		log := newAuditLog(file)
+		x := &exchange{r: httptest.NewRequest("GET", "/", nil)}
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				defer func() { _ = recover() }()
+				if err := log.write(auditRecord{x: x}); err == nil {
+					t.Error("a record that was not written is taken for one that was")
+				}
+			})
+			synctest.Wait()
+		}
+		close(file.turns)
+		all.Wait()
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
 )
 
 // Wrap lets tests watch the connections to a plain http URL.
@@ -24,3 +25,11 @@ func (e *Era) Modern(ctx context.Context) bool { return e.speaks(ctx).modern == 
 
 // Lend returns body as the transport gets it when it belongs to a server.
 func Lend(body io.Reader) io.ReadCloser { return &lentBody{r: body} }
+
+// RoundTrip sends a request as it is sent for ServeHTTP.
+func (h *HTTP) RoundTrip(r *http.Request) (*http.Response, error) {
+	return h.transport.RoundTrip(h.request(r))
+}
+
+// HostPort is what is dialled for a URL.
+var HostPort = hostPort

@@ -9,6 +9,9 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // readyFor is how long the outcome of a probe is good for.
@@ -69,8 +72,15 @@ func (h *HTTP) probe() error {
 	return nil
 }
 
+// hostPort is what is dialled, with the name as the DNS has it (RFC 5891), as
+// http.Transport would.
 func hostPort(u *url.URL) string {
-	port := u.Port()
+	host, port := u.Hostname(), u.Port()
+	if strings.ContainsFunc(host, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		if ascii, err := idna.Lookup.ToASCII(host); err == nil {
+			host = ascii
+		}
+	}
 	switch {
 	case port != "":
 	case u.Scheme == "https":
@@ -80,5 +90,5 @@ func hostPort(u *url.URL) string {
 	default:
 		port = "80"
 	}
-	return net.JoinHostPort(u.Hostname(), port)
+	return net.JoinHostPort(host, port)
 }

@@ -79,23 +79,36 @@ func (c *wireConn) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(c.Conn, r)
 }
 
-// RoundTrip sends a request and reads the header of its answer. A POST is never sent
-// a second time: it may have been carried out. Others are, where a connection turns out
-// to have been closed by the upstream.
+// RoundTrip sends a request and reads the header of its answer. One that may have been
+// carried out, as a POST may, is never sent a second time. Others are, where a
+// connection turns out to have been closed by the upstream.
 func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := sendable(r); err != nil {
 		return nil, err
 	}
 	for {
+		if r.Context().Err() != nil { // nothing is sent for who has gone
+			return nil, context.Cause(r.Context())
+		}
 		c, used, err := w.take(r.Context())
 		if err != nil {
 			return nil, err
 		}
 		res, err := w.exchange(c, r)
-		if !errors.Is(err, errUnanswered) || !used || r.Method == http.MethodPost {
+		if !errors.Is(err, errUnanswered) || !used || !repeatable(r) {
 			return res, err
 		}
 	}
+}
+
+// repeatable reports whether a request may be sent again: it is idempotent (RFC 9110
+// §9.2.2), and has no body, which would have been read.
+func repeatable(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodDelete:
+		return r.Body == nil || r.Body == http.NoBody
+	}
+	return false
 }
 
 // sendable looks at what Request.Write does not: what would be read as more than a
@@ -128,7 +141,8 @@ func (w *wire) exchange(c *wireConn, r *http.Request) (*http.Response, error) {
 		x.end(false)
 		return nil, err
 	}
-	x.reuse = !res.Close && !r.Close && sendErr == nil
+	// After an answer below 200, such as 101, it may speak something else.
+	x.reuse = !res.Close && !r.Close && sendErr == nil && res.StatusCode >= 200
 	if x.body = res.Body; x.body == http.NoBody {
 		x.end(true)
 		return res, nil
@@ -166,6 +180,7 @@ type exchange struct {
 	ctx  context.Context
 	stop func() bool   // ends the watch over ctx
 	body io.ReadCloser // of the answer, as net/http reads it
+	err  error         // that reading it ended with
 
 	sending chan error // of a body that is sent beside; nil: it has been sent
 	memory  bool       // of that body: it is in memory
@@ -211,7 +226,7 @@ func (c *wireConn) write(r *http.Request) error {
 	return err
 }
 
-// maxInformational is how many informational answers are skipped.
+// maxInformational is how many headers are read in search of one that is final.
 const maxInformational = 5
 
 // answer reads the header of the answer.
@@ -237,10 +252,13 @@ func (x *exchange) answer(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("the upstream sends one informational answer after another")
 }
 
-// Read reads the body of the answer.
+// Read reads the body of the answer. What broke off or was closed never looks whole.
 func (x *exchange) Read(p []byte) (int, error) {
-	if x.over.Load() {
-		return 0, io.EOF
+	switch {
+	case x.err != nil:
+		return 0, x.err
+	case x.over.Load():
+		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := x.body.Read(p)
 	if err != nil {
@@ -248,6 +266,7 @@ func (x *exchange) Read(p []byte) (int, error) {
 		if !complete && x.ctx.Err() != nil {
 			err = context.Cause(x.ctx)
 		}
+		x.err = err
 		x.end(complete)
 	}
 	return n, err
@@ -310,7 +329,10 @@ func (w *wire) take(ctx context.Context) (*wireConn, bool, error) {
 		_ = c.Close()
 	}
 	conn, err := w.dial(ctx, "tcp", w.address)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, false, context.Cause(ctx)
+	case err != nil:
 		return nil, false, err
 	}
 	c := &wireConn{Conn: conn, alive: quiet(conn)}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -153,6 +154,94 @@ func TestWhatIsSentAgain(t *testing.T) {
 	}
 }
 
+// TestWhatIsNotSentAgain has what http.Transport would not repeat on a connection that
+// turns out to be closed: what is not idempotent, and what has a body, which is spent.
+func TestWhatIsNotSentAgain(t *testing.T) {
+	for method, body := range map[string]string{"PATCH": "", "PROPPATCH": "", http.MethodPut: "x", http.MethodDelete: "x"} {
+		t.Run(method, func(t *testing.T) {
+			var seen atomic.Int64
+			url, _ := raw(t, func(c *rawConn, _ int) {
+				for c.request() {
+					if seen.Add(1) == 2 {
+						return
+					}
+					c.say(fine)
+				}
+			})
+			h := newHTTP(t, forward.HTTPConfig{URL: url})
+			if _, _, err := ask(h, post("x")); err != nil {
+				t.Fatal(err)
+			}
+			r := post(body)
+			r.Method = method
+			if _, _, err := ask(h, r); err == nil || !strings.Contains(err.Error(), "before it answered") {
+				t.Errorf("error is %v", err)
+			}
+			if sent := seen.Load(); sent != 2 {
+				t.Errorf("the upstream saw %d requests", sent)
+			}
+		})
+	}
+}
+
+// TestRequestsOfWhoHasGone has a client that left before its request was sent.
+func TestRequestsOfWhoHasGone(t *testing.T) {
+	var seen atomic.Int64
+	url, connections := raw(t, func(c *rawConn, _ int) {
+		for c.request() {
+			seen.Add(1)
+			c.say(fine)
+		}
+	})
+	h := newHTTP(t, forward.HTTPConfig{URL: url})
+	gone := errors.New("the client has gone")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(gone)
+	for i := range int64(2) { // without an idle connection, and with one
+		if _, _, err := ask(h, post("x").WithContext(ctx)); !errors.Is(err, gone) {
+			t.Errorf("error is %v", err)
+		}
+		if _, _, err := ask(h, post("x")); err != nil {
+			t.Error(err)
+		}
+		if n := seen.Load(); n != i+1 {
+			t.Errorf("the upstream saw %d requests, want %d", n, i+1)
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}
+
+// TestIdleConnectionsSpeakHTTP has answers after which a connection that stays open
+// speaks something else, or may.
+func TestIdleConnectionsSpeakHTTP(t *testing.T) {
+	for _, first := range []string{
+		"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+		"HTTP/1.1 099 None\r\nContent-Length: 0\r\n\r\n",
+	} {
+		url, connections := raw(t, func(c *rawConn, n int) {
+			for c.request() {
+				if n == 1 {
+					c.say(first)
+					continue
+				}
+				c.say(fine)
+			}
+		})
+		h := newHTTP(t, forward.HTTPConfig{URL: url})
+		if _, _, err := ask(h, post("x")); err == nil {
+			t.Errorf("%q is taken for an answer", first)
+		}
+		if _, body, err := ask(h, post("x")); body != "ok" || err != nil {
+			t.Errorf("after %q: answered %q, %v", first, body, err)
+		}
+		if n := connections.Load(); n != 2 {
+			t.Errorf("after %q: %d connections, want 2", first, n)
+		}
+	}
+}
+
 // TestAnswersBeforeTheBody has upstreams that answer a long body before they have
 // read it: in full, at length, or to close the door.
 func TestAnswersBeforeTheBody(t *testing.T) {
@@ -234,6 +323,61 @@ func TestHeadersOfTheAnswer(t *testing.T) {
 				t.Errorf("%d connections, want 2: what was closed cannot be used again", n)
 			}
 		})
+	}
+}
+
+// TestBodiesStayOver has bodies that are read once more. Only a whole one is at its end.
+func TestBodiesStayOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		sent  string
+		close bool
+		want  error
+	}{
+		"whole":      {sent: fine, want: io.EOF},
+		"closed":     {sent: fine, close: true, want: http.ErrBodyReadAfterClose},
+		"broken off": {sent: "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok", want: io.ErrUnexpectedEOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, _ := raw(t, func(u *rawConn, _ int) {
+				if u.request() {
+					u.say(c.sent)
+				}
+			})
+			res, err := newHTTP(t, forward.HTTPConfig{URL: url}).RoundTrip(post("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !c.close {
+				_, _ = io.ReadAll(res.Body)
+			} else if err := res.Body.Close(); err != nil {
+				t.Error(err)
+			}
+			for range 2 {
+				if _, err := res.Body.Read(make([]byte, 9)); !errors.Is(err, c.want) {
+					t.Errorf("error is %v, want %v", err, c.want)
+				}
+			}
+			_ = res.Body.Close()
+		})
+	}
+}
+
+// TestAddressesOfUpstreams has what is dialled: names as the DNS has them.
+func TestAddressesOfUpstreams(t *testing.T) {
+	for raw, want := range map[string]string{
+		"http://Bücher.example/mcp":  "xn--bcher-kva.example:80",
+		"https://bücher.example:444": "xn--bcher-kva.example:444",
+		"http://[::1]/":              "[::1]:80",
+		"http://[fe80::1%25eth0]:9":  "[fe80::1%eth0]:9",
+		"https://mcp.example/":       "mcp.example:443",
+	} {
+		u, err := url.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := forward.HostPort(u); got != want {
+			t.Errorf("%s: %s, want %s", raw, got, want)
+		}
 	}
 }
 
