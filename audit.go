@@ -53,22 +53,30 @@ type auditRecord struct {
 // write appends the record as one line. An error means that there may be no record,
 // so there must be no call.
 func (a *auditLog) write(r auditRecord) error {
+	b, others := a.join(r)
+	if others { // its owner is about to write it
+		<-b.done
+		return b.err
+	}
+	runtime.Gosched() // whoever has a record by then comes along
+	return a.flush(b)
+}
+
+// join puts a record into the next batch, which may be that of others.
+func (a *auditLog) join(r auditRecord) (b *auditBatch, others bool) {
 	a.mu.Lock()
-	if b := a.next; b != nil { // its owner is about to write it
+	defer a.mu.Unlock()
+	if b = a.next; b != nil {
 		b.lines = r.append(b.lines)
 		if b.done == nil {
 			b.done = make(chan struct{})
 		}
-		a.mu.Unlock()
-		<-b.done
-		return b.err
+		return b, true
 	}
-	b := auditBatches.Get().(*auditBatch)
+	b = auditBatches.Get().(*auditBatch)
 	b.lines = r.append(b.lines[:0])
 	a.next = b
-	a.mu.Unlock()
-	runtime.Gosched() // whoever has a record by then comes along
-	return a.flush(b)
+	return b, false
 }
 
 var auditBatches = sync.Pool{New: func() any { return &auditBatch{} }}
@@ -93,8 +101,13 @@ func (a *auditLog) flush(b *auditBatch) error {
 	if a.torn { // half a line spoils no other
 		b.lines = append([]byte{'\n'}, b.lines...)
 	}
+	before := a.torn
+	a.torn = true // unless it comes back
 	n, err := a.w.Write(b.lines)
-	a.torn = err != nil && (n > 0 || a.torn)
+	if err == nil && n < len(b.lines) {
+		err = io.ErrShortWrite
+	}
+	a.torn = err != nil && (n > 0 || before)
 	b.err = err
 	if b.done == nil && cap(b.lines) <= maxKept {
 		auditBatches.Put(b)
