@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -264,5 +265,28 @@ func TestLoginOptions(t *testing.T) {
 		if _, err := doctor.Examine(t.Context(), o); err == nil || !strings.Contains(err.Error(), "login") {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// A refreshed token may be refused with a status or, as Stile does for one of a later
+// second, inside the answer. The refresh was in vain either way.
+func TestRefreshThatIsRefusedInside(t *testing.T) {
+	p := newPatient(t, stiletest.IssuerOptions{RefreshTokens: true, Scopes: []string{"notes:read", "notes:write"}})
+	login(p)
+	refused := 0
+	p.after = func(_ *http.Request, a *httptest.ResponseRecorder) {
+		if !strings.Contains(a.Header().Get("WWW-Authenticate"), "insufficient_scope") {
+			return
+		}
+		if refused++; refused > 2 { // after the two that the doctor compares
+			a.Code = http.StatusOK
+			a.Header().Del("WWW-Authenticate")
+			a.Header().Del("Content-Length")
+			a.Body.Reset()
+			a.Body.WriteString(`{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"delete_note needs notes:write"}],"isError":true}}`)
+		}
+	}
+	if r := p.examine(t); !r.Has("refresh-trap") || refused < 3 {
+		t.Errorf("after %d refusals found %v", refused, r.Findings)
 	}
 }

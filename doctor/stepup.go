@@ -58,15 +58,20 @@ func (v *visit) dropped() []string {
 	})
 }
 
-// refusedInside reports whether the answer is an error that speaks of scopes.
-func (a answer) refusedInside() bool {
+// refusedInside reports whether the answer is an error that speaks of scopes, or of one
+// that the challenge named.
+func (v *visit) refusedInside(a answer) bool {
 	m := a.rpc()
-	return m != nil && (m.Error != nil || strings.Contains(string(m.Result), `"isError":true`)) && strings.Contains(string(a.body), "scope")
+	if m == nil || m.Error == nil && !strings.Contains(string(m.Result), `"isError":true`) {
+		return false
+	}
+	names := func(word string) bool { return strings.Contains(string(a.body), word) }
+	return names("scope") || slices.ContainsFunc(v.refusal.scopes(), names)
 }
 
 // judgeInBand looks at an operation that was not refused with a status.
 func (v *visit) judgeInBand(a answer) {
-	if a.refusedInside() {
+	if v.refusedInside(a) {
 		v.report.StepUp.Outcome = "refused inside the answer"
 		v.find("step-up-in-band", a.told()+": "+string(a.body))
 		return
@@ -198,7 +203,7 @@ func (v *visit) tryRefresh() {
 		v.refreshed = "refused"
 	default:
 		a, err := v.callWith(http.Header{"Authorization": {"Bearer " + token}})
-		if err == nil && a.status == http.StatusForbidden {
+		if err == nil && (a.status == http.StatusForbidden || v.refusedInside(a)) { // Stile tells a newer token inside (DES-28)
 			v.refreshed = "same"
 			v.find("refresh-trap", "a refresh gave a token that is refused as well: "+a.told())
 		}
@@ -214,7 +219,7 @@ func (v *visit) judgeRetry(w way, a answer) {
 			a = again
 		}
 	}
-	if a.status/100 != 2 || a.refusedInside() {
+	if a.status/100 != 2 || v.refusedInside(a) {
 		v.report.StepUp.Outcome = "refused again"
 		v.find("step-up-failed", a.told()+"; asked for "+cmp.Or(strings.Join(v.report.StepUp.Asked, " "), "nothing")+", granted "+list(v.visitor.login.Scopes))
 		return
